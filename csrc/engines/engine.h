@@ -1,0 +1,76 @@
+// An engine is one way to run operators: reference, native, fbgemm, qnnpack. All implement this
+// interface:
+//   prepare  once per operator: pack weights, compute multipliers. The result is immutable and
+//            shared by all threads.
+//   bind     once per input shape and session: offsets, indirection, scratch size.
+//   run      many times: no allocation, no locking.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pyquant/operator.h"
+#include "pyquant/tensor.h"
+
+namespace pyquant {
+
+class ThreadPool;
+
+struct RunArgs {
+  // One pointer per *activation* input, in operator order (constants were taken in prepare), each
+  // aligned to 64 bytes unless it is a Program input.
+  std::span<const void* const> inputs;
+  void* output = nullptr;
+  std::byte* scratch = nullptr;  // BoundKernel::scratch_bytes() bytes, aligned to 64
+  ThreadPool* pool = nullptr;    // never null
+};
+
+// A prepared operator bound to shapes. Used by one thread at a time.
+class BoundKernel {
+ public:
+  virtual ~BoundKernel() = default;
+  virtual std::size_t scratch_bytes() const { return 0; }
+  virtual void run(const RunArgs& args) = 0;
+};
+
+// An operator whose weights are packed. Immutable; shared by all sessions.
+class PreparedKernel {
+ public:
+  virtual ~PreparedKernel() = default;
+  // inputs: shapes of the activation inputs; output: what infer_output_shape gave; threads: how
+  // many the pool in RunArgs will have. The PreparedKernel outlives the BoundKernel.
+  virtual std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
+                                            int threads) const = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual std::string_view name() const = 0;
+  // Empty if the engine runs this operator exactly on this CPU; else the reason why not.
+  virtual std::string why_unsupported(const Operator& op) const = 0;
+  // Called only where why_unsupported is empty.
+  virtual std::unique_ptr<PreparedKernel> prepare(const Operator& op) const = 0;
+};
+
+// Engines known to this process. The core registers reference and native by itself; libraries that
+// add engines call register_engine once, before the first use. Not thread-safe against itself.
+// `rank` orders engines for "auto": the lowest rank whose why_unsupported is empty wins.
+void register_engine(std::unique_ptr<Engine> engine, int rank);
+
+// All engines, best rank first.
+const std::vector<const Engine*>& engines();
+
+// The engine of that name, or throws UnsupportedError that lists the names known.
+const Engine& find_engine(std::string_view name);
+
+// The engine that runs `op`: the named one, or for "auto" the best that supports it. A named
+// engine that does not support `op` hands it to the best core engine that does if `fallback`, else
+// throws UnsupportedError with the reason.
+const Engine& select_engine(std::string_view name, const Operator& op, bool fallback);
+
+}  // namespace pyquant

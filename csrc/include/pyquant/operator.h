@@ -1,0 +1,137 @@
+// The operators of a Program: what each computes, exactly.
+//
+// Activations are uint8 affine per tensor, x = (q - zero_point) * scale; rank-4 ones are NHWC.
+// Weights are int8 symmetric per output channel (-127..127), biases int32 at scale
+// s_x * s_w[channel]. Accumulation is exact in int32. Where a result is quantized, the real-valued
+// result is computed in float32 in the order written below (no fused multiply-add), rounded half
+// to even, shifted by the output's zero point and clamped to [output_min, output_max]. All engines
+// compute the same bits; exceptions are documented at the engine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <array>
+
+#include "pyquant/qparams.h"
+#include "pyquant/tensor.h"
+
+namespace pyquant {
+
+// A sliding window over height and width; pixels outside the image have the value zero (the
+// input's zero_point) in convolutions and never win in max pooling.
+struct Window {
+  std::int32_t kernel_h = 1, kernel_w = 1;
+  std::int32_t stride_h = 1, stride_w = 1;
+  std::int32_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::int32_t dilation_h = 1, dilation_w = 1;
+
+  friend bool operator==(const Window&, const Window&) = default;
+};
+
+// float32 (NCHW if rank 4) -> uint8 (NHWC if rank 4).
+// q = clamp(rne(x * (1 / scale)) + zero_point, 0, 255); NaN becomes 0.
+struct Quantize {};
+
+// uint8 (NHWC if rank 4) -> float32 (NCHW if rank 4): x = (q - zero_point) * scale.
+// A float32 input only changes its layout.
+struct Dequantize {};
+
+// Inputs: x uint8 [N, H, W, C], weight int8 [O, kernel_h, kernel_w, C / groups], bias int32 [O].
+// Output: uint8 or float32 [N, H', W', O].
+//   acc = sum((x - zero_point_x) * weight) + bias
+//   uint8:   clamp(rne(float(acc) * m[o]) + zero_point_y), m[o] = (s_x * s_w[o]) / s_y in float32
+//   float32: float(acc) * (s_x * s_w[o]); the clamp bounds are not used
+struct Conv2d {
+  Window window;
+  std::int32_t groups = 1;
+  std::uint8_t output_min = 0, output_max = 255;
+};
+
+// Inputs: x uint8 [..., K], weight int8 [O, K], bias int32 [O]. Output: uint8 or float32 [..., O].
+// Arithmetic as in Conv2d.
+struct Linear {
+  std::uint8_t output_min = 0, output_max = 255;
+};
+
+// Inputs: a and b of one shape, each uint8 or float32. Output: uint8.
+//   clamp(rne(ta + tb) + zero_point_y), where t = float(q - zero_point) * (s / s_y) for a uint8
+//   operand and t = x * (1 / s_y) for a float32 one.
+struct Add {
+  std::uint8_t output_min = 0, output_max = 255;
+};
+
+// uint8 [N, H, W, C] -> uint8 [N, H', W', C] with the input's qparams.
+struct MaxPool2d {
+  Window window;
+  bool ceil_mode = false;
+};
+
+// uint8 [N, H, W, C] -> uint8 [N, H', W', C].
+//   clamp(rne(float(sum(q - zero_point_x)) * (s_x / (s_y * float(count)))) + zero_point_y)
+// count is divisor_override if positive; else the window's area inside the padded image
+// (count_include_pad) or inside the image. dilation is 1.
+struct AvgPool2d {
+  Window window;
+  bool ceil_mode = false;
+  bool count_include_pad = true;
+  std::int32_t divisor_override = 0;
+};
+
+// Average pooling to a fixed output size; the window of output row i is
+// [floor(i * H / output_h), ceil((i + 1) * H / output_h)). Arithmetic as in AvgPool2d.
+struct AdaptiveAvgPool2d {
+  std::int32_t output_h = 1, output_w = 1;
+};
+
+// [N, H, W, C] -> [N, C * H * W] with the elements in NCHW order; other ranks: [N, ...] -> [N, K].
+// uint8 with the input's qparams.
+struct Flatten {};
+
+// Border of the value zero (the zero_point), uint8 [N, H, W, C], with the input's qparams.
+// A negative amount crops.
+struct Pad {
+  std::int32_t top = 0, left = 0, bottom = 0, right = 0;
+};
+
+// y = values[x], elementwise on uint8: any unary activation, clamp or change of qparams.
+struct Table {
+  std::array<std::uint8_t, 256> values{};
+};
+
+// The order is the order of the OpAttributes union in program.fbs.
+using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d,
+                                  AdaptiveAvgPool2d, Flatten, Pad, Table>;
+
+// One operand of an operator: its type, qparams and, for a constant, its bytes.
+struct Operand {
+  DType dtype = DType::kUInt8;
+  QParams qparams;                     // activations: uint8
+  const float* channel_scales = nullptr;  // weights: one scale per output channel, else null
+  ConstTensorView constant;            // data is null for an activation
+};
+
+// An operator with everything that is known before the first run. Constants are borrowed: they
+// must live as long as the operator is being prepared; engines copy what they keep.
+struct Operator {
+  std::string name;  // the layer's name, for messages
+  OpAttributes attributes;
+  std::vector<Operand> inputs;
+  Operand output;
+};
+
+// The kind's name, as in the Python IR: "Conv2d", "Linear", …
+const char* kind_name(const OpAttributes& attributes);
+
+// The output shape for the given input shapes (one per input, constants included).
+// Throws InvalidInputError that names the operator where they do not fit.
+Shape infer_output_shape(const Operator& op, const std::vector<Shape>& inputs);
+
+// Checks everything that does not depend on activation shapes: operand count, dtypes, qparams,
+// attribute ranges, weight shapes, that no accumulator can overflow int32. Throws
+// InvalidProgramError that names the operator.
+void check_operator(const Operator& op);
+
+}  // namespace pyquant

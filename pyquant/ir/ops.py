@@ -1,0 +1,144 @@
+"""The operators of a Program: attributes only.
+
+What each computes, to the bit, is written down once, in ``csrc/include/pyquant/operator.h``; the
+names and fields here, there and in ``csrc/runtime/program.fbs`` are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over height and width."""
+
+    kernel_h: int = 1
+    kernel_w: int = 1
+    stride_h: int = 1
+    stride_w: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    pad_bottom: int = 0
+    pad_right: int = 0
+    dilation_h: int = 1
+    dilation_w: int = 1
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """float32 NCHW to uint8 NHWC."""
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """uint8 NHWC to float32 NCHW."""
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """Inputs x, weight [O, kH, kW, C / groups], bias [O]; output uint8 or float32."""
+
+    window: Window
+    groups: int = 1
+    output_min: int = 0
+    output_max: int = 255
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Inputs x [..., K], weight [O, K], bias [O]; output uint8 or float32."""
+
+    output_min: int = 0
+    output_max: int = 255
+
+
+@dataclass(frozen=True)
+class Add:
+    """Inputs a and b of one shape, uint8 or float32; output uint8."""
+
+    output_min: int = 0
+    output_max: int = 255
+
+
+@dataclass(frozen=True)
+class MaxPool2d:
+    """Keeps the input's qparams."""
+
+    window: Window
+    ceil_mode: bool = False
+
+
+@dataclass(frozen=True)
+class AvgPool2d:
+    """Average over windows."""
+
+    window: Window
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int = 0
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d:
+    """Average pooling to a fixed output size; 1 by 1 is global average pooling."""
+
+    output_h: int = 1
+    output_w: int = 1
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """[N, H, W, C] to [N, C * H * W] in NCHW order."""
+
+
+@dataclass(frozen=True)
+class Pad:
+    """A border of zeros (the zero_point)."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """y = values[x] on uint8; 256 values."""
+
+    TABLE_SIZE: ClassVar[int] = 256
+    values: bytes
+
+
+Op: TypeAlias = (
+    Quantize
+    | Dequantize
+    | Conv2d
+    | Linear
+    | Add
+    | MaxPool2d
+    | AvgPool2d
+    | AdaptiveAvgPool2d
+    | Flatten
+    | Pad
+    | Table
+)
+
+#: Every operator, by name, in the order of the ``OpAttributes`` union.
+OPS: dict[str, type[Op]] = {
+    op.__name__: op
+    for op in (
+        Quantize,
+        Dequantize,
+        Conv2d,
+        Linear,
+        Add,
+        MaxPool2d,
+        AvgPool2d,
+        AdaptiveAvgPool2d,
+        Flatten,
+        Pad,
+        Table,
+    )
+}
