@@ -1,0 +1,65 @@
+// A fixed set of worker threads that run one task at a time, together with the caller.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace pyquant {
+
+// A borrowed callable `void(int thread)`; like std::function without allocation. The callable must
+// outlive the call it is passed to.
+class ThreadTask {
+ public:
+  template <typename Callable>
+    requires(!std::is_same_v<std::remove_cvref_t<Callable>, ThreadTask>)
+  ThreadTask(const Callable& callable)  // NOLINT(google-explicit-constructor)
+      : object_(&callable),
+        invoke_([](const void* object, int thread) {
+          (*static_cast<const Callable*>(object))(thread);
+        }) {}
+
+  void operator()(int thread) const { invoke_(object_, thread); }
+
+ private:
+  const void* object_;
+  void (*invoke_)(const void*, int);
+};
+
+// Owned by one Session; `run` is called by one thread at a time. Workers spin briefly between
+// tasks, then sleep.
+class ThreadPool {
+ public:
+  // threads >= 1; one of them is the caller, so a pool of one starts no thread.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls task(0) … task(size() - 1), each on its own thread (0 is the caller), and returns when
+  // all are done. The task must not throw.
+  void run(ThreadTask task);
+
+ private:
+  void work(int thread);
+
+  std::vector<std::thread> workers_;
+  const ThreadTask* task_ = nullptr;
+  std::atomic<std::uint32_t> generation_{0};
+  std::atomic<int> pending_{0};
+  std::atomic<bool> stopping_{false};
+};
+
+// Half-open range of `count` items that `thread` of `threads` does.
+struct Slice {
+  std::int64_t begin, end;
+};
+inline Slice slice_of(std::int64_t count, int thread, int threads) {
+  return {count * thread / threads, count * (thread + 1) / threads};
+}
+
+}  // namespace pyquant
