@@ -104,7 +104,7 @@ class Pad:
 
 
 @dataclass(frozen=True)
-class Table:
+class LookupTable:
     """y = values[x] on uint8; 256 values."""
 
     TABLE_SIZE: ClassVar[int] = 256
@@ -122,7 +122,7 @@ Op: TypeAlias = (
     | AdaptiveAvgPool2d
     | Flatten
     | Pad
-    | Table
+    | LookupTable
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -139,6 +139,6 @@ OPS: dict[str, type[Op]] = {
         AdaptiveAvgPool2d,
         Flatten,
         Pad,
-        Table,
+        LookupTable,
     )
 }

@@ -97,13 +97,13 @@ struct Pad {
 };
 
 // y = values[x], elementwise on uint8: any unary activation, clamp or change of qparams.
-struct Table {
+struct LookupTable {
   std::array<std::uint8_t, 256> values{};
 };
 
 // The order is the order of the OpAttributes union in program.fbs.
 using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d,
-                                  AdaptiveAvgPool2d, Flatten, Pad, Table>;
+                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

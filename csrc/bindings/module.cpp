@@ -1,0 +1,22 @@
+#include "bindings/bindings.h"
+#include "engines/engine.h"
+#include "pyquant/torch_engines.h"
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "pyquant's C++ core: kernels, Programs and the sessions that run them.";
+  pyquant::register_torch_engines();
+  pyquant::python::bind_errors(module);
+  pyquant::python::bind_kernel(module);
+  pyquant::python::bind_program(module);
+  pyquant::python::bind_weights(module);
+  module.def(
+      "engines",
+      [] {
+        pybind11::list names;
+        for (const pyquant::Engine* engine : pyquant::engines()) {
+          names.append(std::string(engine->name()));
+        }
+        return names;
+      },
+      "Names of the engines, in the order in which 'auto' asks them.");
+}

@@ -1,0 +1,94 @@
+
+#include "engines/native/native_engine.h"
+#include "kernels/kernel_table.h"
+#include "quant/requantize.h"
+#include "runtime/thread_pool.h"
+
+namespace pyquant::native {
+namespace {
+
+// Calls visit(first, count) for each thread's share of `count` elements.
+template <typename Visit>
+void for_each_share(ThreadPool& pool, std::int64_t count, Visit visit) {
+  pool.run([&](int thread) {
+    const Slice slice = slice_of(count, thread, pool.size());
+    if (slice.begin != slice.end) {
+      visit(slice.begin, static_cast<std::size_t>(slice.end - slice.begin));
+    }
+  });
+}
+
+class BoundAdd final : public BoundKernel {
+ public:
+  BoundAdd(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
+           int /*threads*/)
+      : count_(output.elements()) {
+    const auto& attributes = std::get<Add>(op.attributes);
+    range_ = {op.output.qparams.zero_point, attributes.output_min, attributes.output_max};
+    const float output_scale = op.output.qparams.scale;
+    // The kernel takes the float32 operand first; addition of two operands commutes exactly.
+    float_ = op.inputs[0].dtype == DType::kFloat32 || op.inputs[1].dtype == DType::kFloat32;
+    swapped_ = op.inputs[1].dtype == DType::kFloat32;
+    float_multiplier_ = inverse_of(output_scale);
+    const auto operand = [&](const Operand& input) {
+      return AddOperand{input.qparams.scale / output_scale, input.qparams.zero_point};
+    };
+    a_ = operand(op.inputs[swapped_ ? 1 : 0]);
+    b_ = operand(op.inputs[swapped_ ? 0 : 1]);
+  }
+
+  void run(const RunArgs& args) override {
+    const void* a = args.inputs[swapped_ ? 1 : 0];
+    const auto* b = static_cast<const std::uint8_t*>(args.inputs[swapped_ ? 0 : 1]);
+    auto* y = static_cast<std::uint8_t*>(args.output);
+    for_each_share(*args.pool, count_, [&](std::int64_t first, std::size_t count) {
+      if (float_) {
+        kernels_.add_float(static_cast<const float*>(a) + first, float_multiplier_, b + first, b_,
+                           count, range_, y + first);
+      } else {
+        kernels_.add(static_cast<const std::uint8_t*>(a) + first, a_, b + first, b_, count,
+                     range_, y + first);
+      }
+    });
+  }
+
+ private:
+  const KernelTable& kernels_ = kernel_table();
+  std::int64_t count_;
+  bool float_ = false, swapped_ = false;
+  float float_multiplier_ = 0.0F;
+  AddOperand a_{}, b_{};
+  OutputRange range_{};
+};
+
+class BoundTable final : public BoundKernel {
+ public:
+  BoundTable(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
+             int /*threads*/)
+      : count_(output.elements()), table_(std::get<LookupTable>(op.attributes)) {}
+
+  void run(const RunArgs& args) override {
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    auto* y = static_cast<std::uint8_t*>(args.output);
+    for_each_share(*args.pool, count_, [&](std::int64_t first, std::size_t count) {
+      kernels_.lookup(x + first, table_.values.data(), count, y + first);
+    });
+  }
+
+ private:
+  const KernelTable& kernels_ = kernel_table();
+  std::int64_t count_;
+  LookupTable table_;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedKernel> prepare_add(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundAdd>>(op);
+}
+
+std::unique_ptr<PreparedKernel> prepare_table(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundTable>>(op);
+}
+
+}  // namespace pyquant::native

@@ -1,0 +1,41 @@
+// The `native` engine: pyquant's own SIMD kernels (kernels/), chosen for the CPU at run time.
+#pragma once
+
+#include <memory>
+
+#include "engines/engine.h"
+
+namespace pyquant {
+
+std::unique_ptr<Engine> make_native_engine();
+
+namespace native {
+
+// One maker per kind of operator, in the file of its name.
+using Maker = std::unique_ptr<PreparedKernel> (*)(const Operator& op);
+
+std::unique_ptr<PreparedKernel> prepare_quantize(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_dequantize(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_add(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
+
+// A prepared kernel without weights: binding is constructing Bound(op, inputs, output, threads).
+template <typename Bound>
+class WeightlessKernel final : public PreparedKernel {
+ public:
+  explicit WeightlessKernel(const Operator& op) : op_(op) {}
+
+  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
+                                    int threads) const override {
+    return std::make_unique<Bound>(op_, inputs, output, threads);
+  }
+
+ private:
+  Operator op_;
+};
+
+}  // namespace native
+}  // namespace pyquant

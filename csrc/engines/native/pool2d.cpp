@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <cstring>
+
+#include "engines/native/native_engine.h"
+#include "kernels/kernel_table.h"
+#include "quant/average.h"
+#include "runtime/thread_pool.h"
+
+namespace pyquant::native {
+namespace {
+
+// Calls visit(image, output row, thread) for the rows that fall to each thread.
+template <typename Visit>
+void for_each_row(ThreadPool& pool, const Shape& output, Visit visit) {
+  pool.run([&](int thread) {
+    const Slice slice = slice_of(output[0] * output[1], thread, pool.size());
+    for (std::int64_t row = slice.begin; row < slice.end; ++row) {
+      visit(row / output[1], row % output[1], thread);
+    }
+  });
+}
+
+class BoundMaxPool2d final : public BoundKernel {
+ public:
+  BoundMaxPool2d(const Operator& op, std::span<const Shape> inputs, const Shape& output,
+                 int threads)
+      : window_(std::get<MaxPool2d>(op.attributes).window),
+        x_(inputs[0]),
+        y_(output),
+        taps_(static_cast<std::size_t>(threads) * taps_per_thread()) {}
+
+  void run(const RunArgs& args) override {
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    auto* y = static_cast<std::uint8_t*>(args.output);
+    const auto channels = static_cast<std::size_t>(x_[3]);
+    for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
+      const std::uint8_t** taps = taps_.data() + static_cast<std::size_t>(thread) *
+                                                     taps_per_thread();
+      for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
+        std::uint8_t* pixel = y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3];
+        const std::size_t count = collect(x, n, oh, ow, taps);
+        if (count == 0) {
+          std::memset(pixel, 0, channels);
+        } else {
+          kernels_.max_rows(taps, count, channels, pixel);
+        }
+      }
+    });
+  }
+
+ private:
+  // No more taps than the image has rows and columns can be inside it.
+  std::size_t taps_per_thread() const {
+    return static_cast<std::size_t>(std::min<std::int64_t>(window_.kernel_h, x_[1]) *
+                                    std::min<std::int64_t>(window_.kernel_w, x_[2]));
+  }
+
+  // The input pixels under the window of one output pixel.
+  std::size_t collect(const std::uint8_t* x, std::int64_t n, std::int64_t oh, std::int64_t ow,
+                      const std::uint8_t** taps) const {
+    std::size_t count = 0;
+    for (std::int64_t kh = 0; kh < window_.kernel_h; ++kh) {
+      const std::int64_t ih = oh * window_.stride_h - window_.pad_top + kh * window_.dilation_h;
+      if (ih < 0 || ih >= x_[1]) {
+        continue;
+      }
+      for (std::int64_t kw = 0; kw < window_.kernel_w; ++kw) {
+        const std::int64_t iw =
+            ow * window_.stride_w - window_.pad_left + kw * window_.dilation_w;
+        if (iw >= 0 && iw < x_[2]) {
+          taps[count++] = x + ((n * x_[1] + ih) * x_[2] + iw) * x_[3];
+        }
+      }
+    }
+    return count;
+  }
+
+  const KernelTable& kernels_ = kernel_table();
+  Window window_;
+  Shape x_, y_;
+  std::vector<const std::uint8_t*> taps_;
+};
+
+// Averages regions of pixels; what both kinds of average pooling share. `Regions` gives the
+// half-open input range and the divisor of each output pixel.
+template <typename Regions>
+class BoundAverage final : public BoundKernel {
+ public:
+  BoundAverage(const Operator& op, std::span<const Shape> inputs, const Shape& output,
+               int threads)
+      : regions_(op, inputs[0], output),
+        from_(op.inputs[0].qparams),
+        to_(op.output.qparams),
+        x_(inputs[0]),
+        y_(output),
+        threads_(threads) {}
+
+  std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(threads_) * static_cast<std::size_t>(x_[3]) *
+           sizeof(std::int32_t);
+  }
+
+  void run(const RunArgs& args) override {
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    auto* y = static_cast<std::uint8_t*>(args.output);
+    const auto channels = static_cast<std::size_t>(x_[3]);
+    for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
+      std::int32_t* sums = reinterpret_cast<std::int32_t*>(args.scratch) +
+                           static_cast<std::size_t>(thread) * channels;
+      for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
+        const auto region = regions_.at(oh, ow);
+        std::fill_n(sums, channels, 0);
+        for (std::int64_t h = region.top; h < region.bottom; ++h) {
+          for (std::int64_t w = region.left; w < region.right; ++w) {
+            kernels_.accumulate(x + ((n * x_[1] + h) * x_[2] + w) * x_[3], channels, sums);
+          }
+        }
+        const std::int64_t pixels = (region.bottom - region.top) * (region.right - region.left);
+        kernels_.requantize(sums, static_cast<std::int32_t>(pixels) * from_.zero_point,
+                            average_multiplier(from_.scale, to_.scale, region.count), channels,
+                            {to_.zero_point, 0, 255},
+                            y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3]);
+      }
+    });
+  }
+
+ private:
+  const KernelTable& kernels_ = kernel_table();
+  Regions regions_;
+  QParams from_, to_;
+  Shape x_, y_;
+  int threads_;
+};
+
+struct Region {
+  std::int64_t top, bottom, left, right, count;
+};
+
+class WindowRegions {
+ public:
+  WindowRegions(const Operator& op, const Shape& x, const Shape& /*y*/)
+      : pool_(std::get<AvgPool2d>(op.attributes)), x_(x) {}
+
+  Region at(std::int64_t oh, std::int64_t ow) const {
+    const Window& window = pool_.window;
+    const std::int64_t top = oh * window.stride_h - window.pad_top;
+    const std::int64_t left = ow * window.stride_w - window.pad_left;
+    return {std::max<std::int64_t>(top, 0), std::min(top + window.kernel_h, x_[1]),
+            std::max<std::int64_t>(left, 0), std::min(left + window.kernel_w, x_[2]),
+            average_count(pool_, x_, top, left)};
+  }
+
+ private:
+  AvgPool2d pool_;
+  Shape x_;
+};
+
+class AdaptiveRegions {
+ public:
+  AdaptiveRegions(const Operator& /*op*/, const Shape& x, const Shape& y) : x_(x), y_(y) {}
+
+  Region at(std::int64_t oh, std::int64_t ow) const {
+    Region region = {adaptive_begin(oh, x_[1], y_[1]), adaptive_end(oh, x_[1], y_[1]),
+                     adaptive_begin(ow, x_[2], y_[2]), adaptive_end(ow, x_[2], y_[2]), 0};
+    region.count = (region.bottom - region.top) * (region.right - region.left);
+    return region;
+  }
+
+ private:
+  Shape x_, y_;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundMaxPool2d>>(op);
+}
+
+std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundAverage<WindowRegions>>>(op);
+}
+
+std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundAverage<AdaptiveRegions>>>(op);
+}
+
+}  // namespace pyquant::native

@@ -1,0 +1,36 @@
+// From float weights to what an int8 operator takes: BatchNorm folding and per-channel
+// quantization.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "pyquant/qparams.h"
+
+namespace pyquant {
+
+// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, one of each per output channel.
+struct BatchNorm {
+  std::span<const float> mean, variance, gamma, beta;
+  float epsilon = 1e-5F;
+};
+
+// Folds the BatchNorm that follows a convolution or linear layer into its weight [O, ...] and bias
+// [O], in place. Throws InvalidInputError where the sizes do not fit.
+void fold_batch_norm(const BatchNorm& norm, std::span<float> weight, std::span<float> bias);
+
+struct QuantizedWeight {
+  std::vector<std::int8_t> values;  // in the order of the float weight, -127..127
+  std::vector<float> scales;        // one per output channel
+  std::vector<std::int32_t> bias;   // at scale input_scale * scales[channel]
+};
+
+// Symmetric per-channel quantization of weight [O, ...] (scale = max |w| / 127) and of its bias for
+// an input of `input_scale`. A channel whose bias would leave int32 at that scale (its weights are
+// almost zero) gets a larger scale, at which its weights matter as little.
+// Throws InvalidInputError for NaN or infinity, or where the sizes do not fit.
+QuantizedWeight quantize_weight(std::span<const float> weight, std::span<const float> bias,
+                                float input_scale);
+
+}  // namespace pyquant

@@ -1,0 +1,51 @@
+// A Session runs a Program: its memory plan, scratch and threads.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pyquant/program.h"
+#include "pyquant/tensor.h"
+
+namespace pyquant {
+
+struct SessionOptions {
+  // "auto" takes the fastest engine per operator; a name takes that engine wherever it can run the
+  // operator and the core's engines elsewhere.
+  std::string engine = "auto";
+  // Threads inside one run, the caller included.
+  int threads = 1;
+};
+
+// Used by one thread at a time; many Sessions over one Program may run in parallel. The weights
+// are packed once per Program and engine, and shared.
+class Session {
+ public:
+  // Throws UnsupportedError for an unknown engine, InvalidInputError for threads < 1.
+  explicit Session(std::shared_ptr<const Program> program, SessionOptions options = {});
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  // The output shapes for these input shapes. Plans for them if they are new: the first run of a
+  // shape allocates, later runs do not. Throws InvalidInputError.
+  const std::vector<Shape>& output_shapes(std::span<const Shape> inputs);
+
+  // Runs. inputs and outputs are dense and row-major, in the Program's order, with the dtypes of
+  // Program::inputs() and outputs() and the shapes of output_shapes(). Throws InvalidInputError.
+  void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs);
+
+  // The engine of each node, in Program::nodes() order.
+  const std::vector<std::string>& node_engines() const;
+
+  // Bytes of activations and scratch that the plans made so far need.
+  std::size_t arena_bytes() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pyquant

@@ -1,0 +1,66 @@
+// What an instruction set provides: a table of functions over rows of contiguous data. Each ISA
+// folder holds files of the same names and fills one table; dispatch.cpp picks one, once.
+//
+// Pointers need no alignment and no function reads or writes outside the ranges named. All are
+// thread-safe. Arithmetic is that of operator.h, bit for bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pyquant {
+
+// How a float becomes uint8: clamp(rne(value) + zero_point, low, high).
+struct OutputRange {
+  std::int32_t zero_point;
+  std::int32_t low, high;
+};
+
+// One uint8 operand of an addition: float(q - zero_point) * multiplier.
+struct AddOperand {
+  float multiplier;
+  std::int32_t zero_point;
+};
+
+struct KernelTable {
+  const char* isa;
+
+  // x: `channels` planes of float32, `plane` elements apart; y: `pixels` groups of `channels`
+  // uint8. y = clamp(rne(x * inverse_scale) + zero_point).
+  void (*quantize_planes)(const float* x, std::ptrdiff_t plane, std::size_t channels,
+                          std::size_t pixels, float inverse_scale, OutputRange range,
+                          std::uint8_t* y);
+
+  // x: `pixels` groups of `channels` uint8; y: planes as above. y = (x - zero_point) * scale.
+  void (*dequantize_planes)(const std::uint8_t* x, std::size_t channels, std::size_t pixels,
+                            float scale, std::int32_t zero_point, std::ptrdiff_t plane, float* y);
+
+  // y = clamp(rne(a + b) + zero_point), count elements.
+  void (*add)(const std::uint8_t* a, AddOperand a_operand, const std::uint8_t* b,
+              AddOperand b_operand, std::size_t count, OutputRange range, std::uint8_t* y);
+
+  // The same with a float32 first operand, multiplied by a_multiplier.
+  void (*add_float)(const float* a, float a_multiplier, const std::uint8_t* b,
+                    AddOperand b_operand, std::size_t count, OutputRange range, std::uint8_t* y);
+
+  // y = max over `rows` rows of `count` elements each. rows >= 1; y is none of the rows.
+  void (*max_rows)(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
+                   std::uint8_t* y);
+
+  // sums[i] += row[i], count elements.
+  void (*accumulate)(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
+
+  // y = clamp(rne(float(sums - offset) * multiplier) + zero_point), count elements.
+  void (*requantize)(const std::int32_t* sums, std::int32_t offset, float multiplier,
+                     std::size_t count, OutputRange range, std::uint8_t* y);
+
+  // y = values[x], count elements; values has 256 entries.
+  void (*lookup)(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
+                 std::uint8_t* y);
+};
+
+// The table for this CPU, chosen at the first call. The environment variable PYQUANT_ISA names one
+// instead; throws UnsupportedError where that is unknown or the CPU lacks it.
+const KernelTable& kernel_table();
+
+}  // namespace pyquant

@@ -1,0 +1,10 @@
+#include "kernels/scalar/kernels.h"
+
+namespace pyquant::scalar {
+
+const KernelTable kTable = {
+    "scalar",    quantize_planes, dequantize_planes, add,    add_float,
+    max_rows, accumulate,      requantize,        lookup,
+};
+
+}  // namespace pyquant::scalar

@@ -1,0 +1,170 @@
+#include "runtime/execution_plan.h"
+
+#include <cstring>
+#include <cstdint>
+#include <numeric>
+
+#include "runtime/memory_planner.h"
+#include "runtime/ops/op_definition.h"
+
+namespace pyquant {
+
+ExecutionPlan::ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
+                             std::span<const Shape> inputs, int threads)
+    : shapes_(infer_shapes(program, inputs)), locations_(program.tensors.size()) {
+  alias_views(program);
+  place_outputs(program);
+  bind(program, prepared, threads);
+  place_in_arena(program);
+}
+
+std::vector<Shape> ExecutionPlan::infer_shapes(const Program::Impl& program,
+                                               std::span<const Shape> inputs) {
+  std::vector<Shape> shapes;
+  shapes.reserve(program.tensors.size());
+  for (const ProgramTensor& tensor : program.tensors) {
+    shapes.push_back(tensor.info.shape);  // right for constants; activations are overwritten
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    shapes[program.inputs[i]] = inputs[i];
+  }
+  for (const ProgramNode& node : program.nodes) {
+    std::vector<Shape> node_inputs;
+    for (const std::size_t tensor : node.inputs) {
+      node_inputs.push_back(shapes[tensor]);
+    }
+    shapes[node.output] = infer_output_shape(node.op, node_inputs);
+  }
+  return shapes;
+}
+
+std::vector<Shape> ExecutionPlan::shapes_of(const ProgramNode& node, bool constants) const {
+  std::vector<Shape> shapes;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (constants || node.op.inputs[i].constant.data == nullptr) {
+      shapes.push_back(shapes_[node.inputs[i]]);
+    }
+  }
+  return shapes;
+}
+
+bool ExecutionPlan::is_view(const ProgramNode& node) const {
+  return definition_of(node.op.attributes).is_view(shapes_of(node, /*constants=*/true));
+}
+
+void ExecutionPlan::alias_views(const Program::Impl& program) {
+  roots_.resize(program.tensors.size());
+  std::iota(roots_.begin(), roots_.end(), std::size_t{0});
+  for (std::size_t i = 0; i < program.nodes.size(); ++i) {
+    const ProgramNode& node = program.nodes[i];
+    if (is_view(node)) {
+      roots_[node.output] = roots_[node.inputs[0]];
+    } else {
+      step_node_.push_back(i);
+    }
+  }
+}
+
+void ExecutionPlan::place_outputs(const Program::Impl& program) {
+  for (std::size_t i = 0; i < program.inputs.size(); ++i) {
+    locations_[program.inputs[i]] = {Location::Kind::kInput, i};
+  }
+  for (std::size_t i = 0; i < program.outputs.size(); ++i) {
+    output_shapes_.push_back(shapes_[program.outputs[i]]);
+    Location& location = locations_[roots_[program.outputs[i]]];
+    if (location.kind == Location::Kind::kArena) {
+      location = {Location::Kind::kOutput, i};
+    } else {
+      copies_.push_back({location, i});
+    }
+  }
+}
+
+void ExecutionPlan::bind(const Program::Impl& program, const PreparedProgram& prepared,
+                         int threads) {
+  for (const std::size_t index : step_node_) {
+    const ProgramNode& node = program.nodes[index];
+    Step step;
+    step.kernel = prepared.kernels[index]->bind(shapes_of(node, /*constants=*/false),
+                                                shapes_[node.output], threads);
+    steps_.push_back(std::move(step));
+  }
+}
+
+void ExecutionPlan::place_in_arena(const Program::Impl& program) {
+  constexpr std::size_t kNowhere = SIZE_MAX;
+  std::vector<Lifetime> lifetimes;
+  std::vector<std::size_t> lifetime_of(program.tensors.size(), kNowhere);
+  std::vector<std::size_t> scratch_of(steps_.size());
+  const auto touch = [&](std::size_t tensor, std::size_t step) {
+    const std::size_t root = roots_[tensor];
+    if (program.tensors[root].operand.constant.data != nullptr ||
+        locations_[root].kind != Location::Kind::kArena) {
+      return;
+    }
+    if (lifetime_of[root] == kNowhere) {
+      lifetime_of[root] = lifetimes.size();
+      lifetimes.push_back({static_cast<std::size_t>(shapes_[root].elements()) *
+                               size_of(program.tensors[root].info.dtype),
+                           step, step});
+    }
+    lifetimes[lifetime_of[root]].last = step;
+  };
+  for (std::size_t step = 0; step < steps_.size(); ++step) {
+    const ProgramNode& node = program.nodes[step_node_[step]];
+    for (const std::size_t tensor : node.inputs) {
+      touch(tensor, step);
+    }
+    touch(node.output, step);
+    scratch_of[step] = lifetimes.size();
+    lifetimes.push_back({steps_[step].kernel->scratch_bytes(), step, step});
+  }
+  arena_bytes_ = plan_memory(lifetimes);
+
+  for (std::size_t tensor = 0; tensor < lifetime_of.size(); ++tensor) {
+    if (lifetime_of[tensor] != kNowhere) {
+      locations_[tensor].index = lifetimes[lifetime_of[tensor]].offset;
+    }
+  }
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    Step& step = steps_[i];
+    const ProgramNode& node = program.nodes[step_node_[i]];
+    for (std::size_t input = 0; input < node.inputs.size(); ++input) {
+      if (node.op.inputs[input].constant.data == nullptr) {
+        step.inputs.push_back(locations_[roots_[node.inputs[input]]]);
+      }
+    }
+    step.input_pointers.resize(step.inputs.size());
+    step.output = locations_[roots_[node.output]];
+    step.scratch_offset = lifetimes[scratch_of[i]].offset;
+  }
+}
+
+void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
+                        std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool) {
+  const auto readable = [&](const Location& location) -> const void* {
+    switch (location.kind) {
+      case Location::Kind::kInput:
+        return inputs[location.index].data;
+      case Location::Kind::kOutput:
+        return outputs[location.index].data;
+      case Location::Kind::kArena:
+        break;
+    }
+    return arena + location.index;
+  };
+  for (Step& step : steps_) {
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      step.input_pointers[i] = readable(step.inputs[i]);
+    }
+    void* output = step.output.kind == Location::Kind::kOutput
+                       ? outputs[step.output.index].data
+                       : static_cast<void*>(arena + step.output.index);
+    step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
+  }
+  for (const Copy& copy : copies_) {
+    std::memcpy(outputs[copy.output].data, readable(copy.from), outputs[copy.output].bytes());
+  }
+}
+
+}  // namespace pyquant

@@ -1,0 +1,64 @@
+// A Program bound to input shapes: every kernel bound, every tensor placed.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engines/engine.h"
+#include "runtime/program_impl.h"
+
+namespace pyquant {
+
+class ExecutionPlan {
+ public:
+  // Throws InvalidInputError where the shapes do not fit the Program.
+  ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
+                std::span<const Shape> inputs, int threads);
+
+  std::size_t arena_bytes() const { return arena_bytes_; }
+  const std::vector<Shape>& output_shapes() const { return output_shapes_; }
+
+  // arena: arena_bytes() bytes, aligned to kArenaAlignment. Allocates nothing.
+  void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
+           std::byte* arena, ThreadPool& pool);
+
+ private:
+  // Where a tensor's bytes are during a run.
+  struct Location {
+    enum class Kind { kArena, kInput, kOutput } kind = Kind::kArena;
+    std::size_t index = 0;  // offset in the arena, or number of the input or output
+  };
+  struct Step {
+    std::unique_ptr<BoundKernel> kernel;
+    std::vector<Location> inputs;
+    Location output;
+    std::size_t scratch_offset = 0;
+    std::vector<const void*> input_pointers;  // filled at each run
+  };
+  // An output that had to be computed somewhere else (it is an input, or another output).
+  struct Copy {
+    Location from;
+    std::size_t output;
+  };
+
+  std::vector<Shape> infer_shapes(const Program::Impl& program, std::span<const Shape> inputs);
+  void alias_views(const Program::Impl& program);
+  void place_outputs(const Program::Impl& program);
+  void bind(const Program::Impl& program, const PreparedProgram& prepared, int threads);
+  void place_in_arena(const Program::Impl& program);
+  bool is_view(const ProgramNode& node) const;
+  std::vector<Shape> shapes_of(const ProgramNode& node, bool constants) const;
+
+  std::vector<Shape> shapes_;           // by tensor
+  std::vector<std::size_t> roots_;      // by tensor: the tensor whose bytes it shares
+  std::vector<Location> locations_;     // by tensor; of roots only
+  std::vector<std::size_t> step_node_;  // by step: the node it runs
+  std::vector<Step> steps_;
+  std::vector<Copy> copies_;
+  std::vector<Shape> output_shapes_;
+  std::size_t arena_bytes_ = 0;
+};
+
+}  // namespace pyquant

@@ -1,0 +1,53 @@
+#include "pyquant/program.h"
+
+#include <cstring>
+
+#include "runtime/aligned_buffer.h"
+#include "runtime/mapped_file.h"
+#include "runtime/program_impl.h"
+#include "runtime/program_reader.h"
+
+namespace pyquant {
+
+Program::Program(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Program::~Program() = default;
+
+std::shared_ptr<const Program> Program::load(const std::string& path) {
+  auto file = std::make_shared<const MappedFile>(path);
+  auto impl = read_program(file->bytes());
+  impl->storage = std::move(file);
+  return std::make_shared<const Program>(std::move(impl));
+}
+
+std::shared_ptr<const Program> Program::from_bytes(std::span<const std::byte> bytes) {
+  auto copy = std::make_shared<AlignedBuffer>();
+  copy->reserve(bytes.size());
+  if (!bytes.empty()) {
+    std::memcpy(copy->data(), bytes.data(), bytes.size());
+  }
+  auto impl = read_program({copy->data(), bytes.size()});
+  impl->storage = std::move(copy);
+  return std::make_shared<const Program>(std::move(impl));
+}
+
+const std::string& Program::name() const { return impl_->name; }
+const std::vector<TensorInfo>& Program::inputs() const { return impl_->input_infos; }
+const std::vector<TensorInfo>& Program::outputs() const { return impl_->output_infos; }
+const std::vector<NodeInfo>& Program::nodes() const { return impl_->node_infos; }
+
+std::shared_ptr<const PreparedProgram> Program::Impl::prepared(const std::string& engine) const {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = prepared_.find(engine); found != prepared_.end()) {
+    return found->second;
+  }
+  auto result = std::make_shared<PreparedProgram>();
+  for (const ProgramNode& node : nodes) {
+    const Engine& chosen = select_engine(engine, node.op, /*fallback=*/true);
+    result->kernels.push_back(chosen.prepare(node.op));
+    result->engines.emplace_back(chosen.name());
+  }
+  prepared_.emplace(engine, result);
+  return result;
+}
+
+}  // namespace pyquant

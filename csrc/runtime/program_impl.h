@@ -1,0 +1,56 @@
+// The inside of a Program: tensors, nodes, and the kernels prepared for each engine.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engines/engine.h"
+#include "pyquant/operator.h"
+#include "pyquant/program.h"
+
+namespace pyquant {
+
+struct ProgramTensor {
+  TensorInfo info;
+  Operand operand;
+};
+
+struct ProgramNode {
+  Operator op;
+  std::vector<std::size_t> inputs;  // tensor indices, constants included
+  std::size_t output = 0;
+};
+
+// Every node of a Program prepared on its engine. Immutable.
+struct PreparedProgram {
+  std::vector<std::unique_ptr<PreparedKernel>> kernels;
+  std::vector<std::string> engines;  // their names
+};
+
+class Program::Impl {
+ public:
+  std::string name;
+  std::vector<ProgramTensor> tensors;
+  std::vector<ProgramNode> nodes;
+  std::vector<std::size_t> inputs;
+  std::vector<std::size_t> outputs;
+
+  std::vector<TensorInfo> input_infos;
+  std::vector<TensorInfo> output_infos;
+  std::vector<NodeInfo> node_infos;
+
+  // Keeps the bytes that constants point into.
+  std::shared_ptr<const void> storage;
+
+  // Prepares at the first call for an engine; later calls share the result. Thread-safe.
+  std::shared_ptr<const PreparedProgram> prepared(const std::string& engine) const;
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, std::shared_ptr<const PreparedProgram>> prepared_;
+};
+
+}  // namespace pyquant
