@@ -1,0 +1,14 @@
+// Convolutions and linear layers as matrix products on fbgemmPacked: FBGEMM copies the input blocks
+// (im2col on the fly), multiplies them with weights packed once, and requantizes.
+#pragma once
+
+#include <memory>
+
+#include "engines/engine.h"
+#include "engines/fbgemm/layer.h"
+
+namespace pyquant::fbgemm_engine {
+
+std::unique_ptr<PreparedKernel> prepare_gemm(const Layer& layer, const Operator& op);
+
+}  // namespace pyquant::fbgemm_engine

@@ -1,0 +1,86 @@
+"""The one-call path and the ends of the staged one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import nn
+from torch.fx import GraphModule
+
+from pyquant.errors import LoweringError
+from pyquant.ir.lower import lower_graph
+from pyquant.ir.serialize import load as load_program
+from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
+from pyquant.targets.program_module import ProgramModule
+from pyquant.targets.quantized_module import QuantizedModule, assemble
+
+
+def quantize(
+    model: nn.Module,
+    example_inputs: Any,
+    calibration_data: Any,
+    config: QuantizationConfig | None = None,
+    *,
+    engine: str = "auto",
+    transform: Any = None,
+    progress: bool = True,
+) -> QuantizedModule:
+    """Quantizes a float model to int8: capture, prepare, calibrate, convert, lower.
+
+    Args:
+        model: A float32 ``nn.Module``; it is exported in eval mode and not changed.
+        example_inputs: A tensor, or a tuple of the model's positional inputs.
+        calibration_data: A tensor of samples, a list of batches, a DataLoader, or a folder of
+            images (with ``transform``). Some dozens of typical samples are enough.
+        config: Observers and granularity; the default suits CNNs.
+        engine: ``"auto"``, or a name of ``pyquant.engines()``.
+        transform: For a folder of images: from a PIL image to a tensor.
+        progress: Whether to show a progress bar (only on a terminal).
+
+    Returns:
+        A callable module with the model's own signature.
+
+    Raises:
+        CaptureError: The model is no float model, or cannot be exported.
+        CalibrationError: The data is empty, of a wrong shape, or holds NaN or infinity.
+        QuantizationError: Weights hold NaN or infinity.
+        LoweringError: The quantized graph cannot be lowered.
+    """
+    prepared = prepare(model, example_inputs, config)
+    calibrate(prepared, calibration_data, transform=transform, progress=progress)
+    return lower(convert(prepared), engine=engine)
+
+
+def lower(graph: GraphModule, *, engine: str = "auto", whole: bool = False) -> QuantizedModule:
+    """Lowers a PT2E-converted graph of any quantizer to pyquant's runtime.
+
+    Args:
+        graph: What ``pyquant.convert`` or torchao's ``convert_pt2e`` returned.
+        engine: ``"auto"``, or a name of ``pyquant.engines()``.
+        whole: Require that nothing stays float32.
+
+    Raises:
+        LoweringError: The graph is not quantized, or something stays float32 and ``whole`` is set.
+        UnsupportedError: There is no such engine.
+    """
+    lowered = lower_graph(graph)
+    if whole and lowered.float_operators:
+        raise LoweringError(
+            "these operators would stay float32:\n  "
+            + "\n  ".join(str(operator) for operator in lowered.float_operators)
+            + "\nRewrite them with operators that pyquant quantizes, or lower with whole=False."
+        )
+    return assemble(lowered, engine)
+
+
+def load(path: str | os.PathLike[str], *, engine: str = "auto") -> QuantizedModule:
+    """Loads a ``model.pyq``.
+
+    Raises:
+        IoError: The file cannot be read.
+        InvalidProgramError: It is truncated, foreign, too new or inconsistent.
+        UnsupportedError: There is no such engine.
+    """
+    module = ProgramModule(load_program(path), engine)
+    return QuantizedModule(module, [module])

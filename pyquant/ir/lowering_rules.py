@@ -1,0 +1,361 @@
+"""How each ATen operator of a q/dq graph becomes an operator of a Program: one table.
+
+A rule gets the float node, the qparams that its result is quantized with, and the clamp bounds of
+the activations that follow it; it answers with the operator and its operands, or ``None`` if this
+use of the operator has no int8 form. Every rule is exact to the bit of the Program's own
+arithmetic, and within one step of the float q/dq graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from pyquant.ir import ops
+from pyquant.ir.quantized_graph import QParams, QuantizedGraph, QuantizedWeight
+
+
+@dataclass(frozen=True)
+class QuantizedValue:
+    """A float node's value quantized with ``qparams``: a uint8 tensor of the Program."""
+
+    node: Node
+    qparams: QParams
+
+
+@dataclass(frozen=True)
+class FloatValue:
+    """A float node's value as it is: a float32 tensor."""
+
+    node: Node
+
+
+Value: TypeAlias = QuantizedValue | FloatValue
+
+
+@dataclass
+class Lowered:
+    """An operator of the Program and where its operands come from.
+
+    Attributes:
+        op: The operator.
+        operands: Activations, in operator order.
+        weight: For operators with weights.
+        bias: float32, one per output channel; quantized when the input's scale is known.
+        keeps_qparams: The result has the first operand's qparams, whatever was asked for; a
+            change of qparams follows as an operator of its own.
+    """
+
+    op: ops.Op
+    operands: Sequence[Value]
+    weight: QuantizedWeight | None = None
+    bias: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    keeps_qparams: bool = field(default=False)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an activation clamps to, in quantized terms."""
+
+    low: int
+    high: int
+
+
+def _argument(node: Node, index: int, name: str, default: Any) -> Any:
+    """A positional or keyword argument, or ``default``."""
+    if len(node.args) > index:
+        return node.args[index]
+    return node.kwargs.get(name, default)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = [value, value] if isinstance(value, int) else list(value)
+    values = values * 2 if len(values) == 1 else values
+    return int(values[0]), int(values[1])
+
+
+def quantized_operand(graph: QuantizedGraph, node: Any) -> QuantizedValue | None:
+    """The quantized value that a float operand stands for: a dequantize node, or an operator
+    over one that only moves values.
+    """
+    if not isinstance(node, Node):
+        return None
+    if graph.is_dequantize(node):
+        source = node.args[0]
+        if not isinstance(source, Node) or not graph.is_quantize(source):
+            return None
+        if graph.qparams(source) != graph.qparams(node):
+            return None
+        return QuantizedValue(cast(Node, source.args[0]), graph.qparams(node))
+    if str(node.target) in MOVES and rank_is_supported(graph, node):
+        inner = quantized_operand(graph, node.args[0])
+        if inner is not None and MOVES[str(node.target)](graph, node, inner.qparams) is not None:
+            return QuantizedValue(node, inner.qparams)
+    return None
+
+
+def rank_is_supported(graph: QuantizedGraph, node: Node) -> bool:
+    """Activations have one to six dimensions."""
+    return 1 <= len(graph.shape(node)) <= 6
+
+
+# --- Operators with weights.
+
+
+def _conv2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    stride = _pair(_argument(node, 3, "stride", 1))
+    padding = _argument(node, 4, "padding", 0)
+    dilation = _pair(_argument(node, 5, "dilation", 1))
+    groups = int(_argument(node, 6, "groups", 1))
+    x = quantized_operand(graph, node.args[0])
+    weight = graph.weight(node.args[1])
+    if x is None or weight is None or weight.values.ndim != 4 or len(graph.shape(x.node)) != 4:
+        return None
+    kernel = weight.values.shape[2:]
+    if padding == "valid":
+        before = after = (0, 0)
+    elif padding == "same":
+        total = [dilation[i] * (kernel[i] - 1) for i in range(2)]
+        before = (total[0] // 2, total[1] // 2)
+        after = (total[0] - before[0], total[1] - before[1])
+    else:
+        before = after = _pair(padding)
+    window = ops.Window(
+        *kernel, *stride, before[0], before[1], after[0], after[1], *dilation
+    )
+    channels_last = np.ascontiguousarray(weight.values.transpose(0, 2, 3, 1))
+    return Lowered(
+        ops.Conv2d(window, groups, bounds.low, bounds.high),
+        [x],
+        QuantizedWeight(channels_last, weight.scales),
+        _bias(graph, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"), weight),
+    )
+
+
+def _linear(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    x = quantized_operand(graph, node.args[0])
+    weight = graph.weight(node.args[1])
+    # A rank-4 activation is NHWC in the Program: its last axis is not the model's.
+    if x is None or weight is None or len(graph.shape(x.node)) in (1, 4):
+        return None
+    bias = _bias(graph, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"), weight)
+    return Lowered(ops.Linear(bounds.low, bounds.high), [x], weight, bias)
+
+
+def _bias(
+    graph: QuantizedGraph, node: Any, weight: QuantizedWeight
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if node is None:
+        return np.zeros(weight.scales.shape, np.float32)
+    return cast(torch.Tensor, graph.constant(node)).detach().float().numpy()
+
+
+# --- Arithmetic between activations.
+
+
+def _add(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    if node.kwargs.get("alpha", 1) != 1 or len(node.args) < 2:
+        return None
+    operands: list[Value] = []
+    for argument in node.args[:2]:
+        if not isinstance(argument, Node) or graph.is_constant(argument):
+            return None
+        operand: Value | None = quantized_operand(graph, argument)
+        if operand is None and float_result(graph, argument) is not None:
+            operand = FloatValue(argument)
+        if operand is None or graph.shape(argument) != graph.shape(node):
+            return None
+        operands.append(operand)
+    return Lowered(ops.Add(bounds.low, bounds.high), operands)
+
+
+# --- Pooling.
+
+
+def _pool_window(node: Node, padding_index: int) -> ops.Window | None:
+    kernel = _pair(node.args[1])
+    stride = _pair(_argument(node, 2, "stride", None) or kernel)
+    padding = _pair(_argument(node, padding_index, "padding", 0))
+    return ops.Window(*kernel, *stride, *padding, *padding)
+
+
+def _avg_pool2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    x = quantized_operand(graph, node.args[0])
+    window = _pool_window(node, 3)
+    if x is None or window is None or len(graph.shape(x.node)) != 4:
+        return None
+    op = ops.AvgPool2d(
+        window,
+        ceil_mode=bool(_argument(node, 4, "ceil_mode", False)),
+        count_include_pad=bool(_argument(node, 5, "count_include_pad", True)),
+        divisor_override=int(_argument(node, 6, "divisor_override", None) or 0),
+    )
+    return Lowered(op, [x]) if op.divisor_override >= 0 else None
+
+
+def _adaptive_avg_pool2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    x = quantized_operand(graph, node.args[0])
+    if x is None or len(graph.shape(x.node)) != 4:
+        return None
+    shape = graph.shape(node)
+    return Lowered(ops.AdaptiveAvgPool2d(shape[2], shape[3]), [x])
+
+
+def _mean(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    x = quantized_operand(graph, node.args[0])
+    axes = node.args[1] if len(node.args) > 1 else None
+    if x is None or len(graph.shape(x.node)) != 4 or len(graph.shape(node)) != 4:
+        return None
+    if not isinstance(axes, (list, tuple)) or {int(cast(int, a)) % 4 for a in axes} != {2, 3}:
+        return None
+    return Lowered(ops.AdaptiveAvgPool2d(1, 1), [x])
+
+
+# --- Operators that only move values: they keep the qparams.
+
+
+def _max_pool2d(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+    window = _pool_window(node, 3)
+    if window is None or len(graph.shape(cast(Node, node.args[0]))) != 4:
+        return None
+    dilation = _pair(_argument(node, 4, "dilation", 1))
+    window = ops.Window(
+        window.kernel_h, window.kernel_w, window.stride_h, window.stride_w,
+        window.pad_top, window.pad_left, window.pad_bottom, window.pad_right, *dilation,
+    )  # fmt: skip
+    return ops.MaxPool2d(window, ceil_mode=bool(_argument(node, 5, "ceil_mode", False)))
+
+
+def _flatten(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+    source = graph.shape(cast(Node, node.args[0]))
+    target = graph.shape(node)
+    if len(source) >= 2 and target == (source[0], int(np.prod(source[1:]))):
+        return ops.Flatten()
+    return None
+
+
+def _pad(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+    amounts = [int(cast(int, amount)) for amount in cast(Sequence[Any], node.args[1])]
+    if str(node.target) == "aten.pad.default":
+        mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
+    else:
+        mode, value = "constant", _argument(node, 2, "value", 0)
+    amounts += [0] * (4 - len(amounts))
+    if mode != "constant" or float(value or 0) != 0 or len(graph.shape(node)) != 4:
+        return None
+    if any(amounts[4:]):
+        return None
+    left, right, top, bottom = amounts[:4]
+    return ops.Pad(top, left, bottom, right)
+
+
+def _identity(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+    # The table of the identity; the pass that removes such tables removes it.
+    return ops.LookupTable(bytes(range(ops.LookupTable.TABLE_SIZE)))
+
+
+def _dropout(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+    return None if _argument(node, 2, "train", True) else _identity(graph, node, qparams)
+
+
+Move: TypeAlias = Callable[[QuantizedGraph, Node, QParams], ops.Op | None]
+MOVES: dict[str, Move] = {
+    "aten.max_pool2d.default": _max_pool2d,
+    "aten.flatten.using_ints": _flatten,
+    "aten.view.default": _flatten,
+    "aten.reshape.default": _flatten,
+    "aten.pad.default": _pad,
+    "aten.constant_pad_nd.default": _pad,
+    "aten.dropout.default": _dropout,
+    "aten.dropout_.default": _dropout,
+    "aten.clone.default": _identity,
+    "aten.contiguous.default": _identity,
+}
+
+Rule: TypeAlias = Callable[[QuantizedGraph, Node, Bounds], Lowered | None]
+
+#: Operators whose result may stay float32.
+WEIGHTED: dict[str, Rule] = {
+    "aten.conv2d.default": _conv2d,
+    "aten.conv2d.padding": _conv2d,
+    "aten.linear.default": _linear,
+}
+
+#: Operators that take a following clamp into themselves.
+CLAMPING: dict[str, Rule] = {
+    **WEIGHTED,
+    "aten.add.Tensor": _add,
+    "aten.add_.Tensor": _add,
+}
+
+POOLS: dict[str, Rule] = {
+    "aten.avg_pool2d.default": _avg_pool2d,
+    "aten.adaptive_avg_pool2d.default": _adaptive_avg_pool2d,
+    "aten.mean.dim": _mean,
+}
+
+#: Monotone clamps, as the interval they clamp to.
+CLAMPS: dict[str, Callable[[Node], tuple[float, float]]] = {
+    "aten.relu": lambda node: (0.0, float("inf")),
+    "aten.relu6": lambda node: (0.0, 6.0),
+    "aten.hardtanh": lambda node: (
+        float(_argument(node, 1, "min_val", -1.0)),
+        float(_argument(node, 2, "max_val", 1.0)),
+    ),
+    "aten.clamp": lambda node: (
+        float(-np.inf if _argument(node, 1, "min", None) is None else _argument(node, 1, "min", 0)),
+        float(np.inf if _argument(node, 2, "max", None) is None else _argument(node, 2, "max", 0)),
+    ),
+}
+
+#: Elementwise functions of one tensor: each is a table of 256 values.
+UNARY = frozenset(CLAMPS) | {
+    "aten.sigmoid",
+    "aten.hardsigmoid",
+    "aten.hardswish",
+    "aten.silu",
+    "aten.gelu",
+    "aten.elu",
+    "aten.tanh",
+    "aten.leaky_relu",
+    "aten.neg",
+    "aten.abs",
+    "aten.exp",
+    "aten.sqrt",
+}
+
+
+def unary_name(node: Node) -> str | None:
+    """The functional name of an elementwise function (``aten.relu`` for ``aten.relu_.default``)."""
+    if node.op != "call_function":
+        return None
+    name = str(node.target).rsplit(".", 1)[0].rstrip("_")
+    others = [argument for argument in node.all_input_nodes if argument is not node.args[0]]
+    return name if name in UNARY and not others else None
+
+
+def table_of(node: Node, source: QParams, target: QParams) -> ops.LookupTable:
+    """The table of a unary node between qparams: exact with respect to the q/dq graph."""
+    inputs = source.dequantize(np.arange(ops.LookupTable.TABLE_SIZE, dtype=np.uint8))
+    with torch.no_grad():
+        outputs = cast(Any, node.target)(
+            torch.from_numpy(inputs.copy()), *node.args[1:], **node.kwargs
+        )
+    return ops.LookupTable(target.quantize(outputs.numpy()).tobytes())
+
+
+def requantization_table(source: QParams, target: QParams) -> ops.LookupTable:
+    """The table that changes qparams."""
+    inputs = source.dequantize(np.arange(ops.LookupTable.TABLE_SIZE, dtype=np.uint8))
+    return ops.LookupTable(target.quantize(inputs).tobytes())
+
+
+def float_result(graph: QuantizedGraph, node: Node) -> Lowered | None:
+    """``node`` as an operator with int8 operands and a float32 result."""
+    rule = WEIGHTED.get(str(node.target)) if node.op == "call_function" else None
+    return rule(graph, node, Bounds(0, 255)) if rule else None

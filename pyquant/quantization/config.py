@@ -1,0 +1,73 @@
+"""What a user may choose about quantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+
+from pyquant.errors import QuantizationError
+
+ObserverName: TypeAlias = Literal["histogram", "minmax", "moving_average"]
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """How ranges are found and weights are scaled.
+
+    Activations are always int8 affine per tensor, -128..127, all eight bits; weights int8
+    symmetric, -127..127; biases stay float in the graph.
+
+    Attributes:
+        observer: How activation ranges are found: "histogram" (least squared error; may clip
+            outliers), "minmax" (never clips what calibration showed; fastest) or
+            "moving_average" (of each batch's extremes).
+        per_channel: One weight scale per output channel instead of one per tensor.
+
+    Raises:
+        QuantizationError: ``observer`` is no known name.
+    """
+
+    observer: ObserverName = "histogram"
+    per_channel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.observer not in get_args(ObserverName):
+            names = ", ".join(repr(name) for name in get_args(ObserverName))
+            raise QuantizationError(f"unknown observer {self.observer!r}; choose one of {names}")
+
+    def activation_spec(self) -> Any:
+        """A new torchao ``QuantizationSpec`` for activations."""
+        from pyquant.quantization import pt2e
+        from pyquant.quantization.observers import ACTIVATION_OBSERVERS
+
+        return pt2e.QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-128,
+            quant_max=127,
+            qscheme=torch.per_tensor_affine,
+            observer_or_fake_quant_ctr=ACTIVATION_OBSERVERS[self.observer].with_args(),
+        )
+
+    def weight_spec(self) -> Any:
+        """A new torchao ``QuantizationSpec`` for weights whose first dimension is the output's."""
+        from pyquant.quantization.observers import MinMaxObserver, PerChannelWeightObserver
+
+        return _weight_spec(
+            (PerChannelWeightObserver if self.per_channel else MinMaxObserver).with_args(),
+            torch.per_channel_symmetric if self.per_channel else torch.per_tensor_symmetric,
+        )
+
+
+def _weight_spec(observer: Any, qscheme: torch.qscheme) -> Any:
+    from pyquant.quantization import pt2e
+
+    return pt2e.QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=qscheme,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=observer,
+    )

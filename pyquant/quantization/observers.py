@@ -1,0 +1,61 @@
+"""The observers by name: torchao's, made safe for tensors and channels that are all zero.
+
+With torchao's own observers such a tensor gets the scale 1.2e-7, and int32 biases and
+requantization multipliers computed from it overflow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pyquant.quantization import pt2e
+from pyquant.quantization.config import ObserverName
+
+
+class _ZeroRange:
+    """Gives a per-tensor observer that saw nothing but zeros the scale 1."""
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale, float32 ``[1]``, and zero point, int ``[1]``, from what was observed."""
+        observer: Any = self
+        scale, zero_point = super().calculate_qparams()  # type: ignore[misc]
+        if float(observer.min_val) == 0.0 == float(observer.max_val):
+            scale = torch.ones_like(scale)
+        return scale, zero_point
+
+
+class HistogramObserver(_ZeroRange, pt2e.HistogramObserver):  # type: ignore[misc]
+    """The range that minimises the squared quantization error over a histogram."""
+
+
+class MinMaxObserver(_ZeroRange, pt2e.MinMaxObserver):  # type: ignore[misc]
+    """Smallest and largest value seen."""
+
+
+class MovingAverageMinMaxObserver(  # type: ignore[misc]
+    _ZeroRange, pt2e.MovingAverageMinMaxObserver
+):
+    """Exponential moving averages of each batch's smallest and largest value."""
+
+
+class PerChannelWeightObserver(pt2e.PerChannelMinMaxObserver):  # type: ignore[misc]
+    """Symmetric range per channel; channels of zeros get the largest scale of the others."""
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scales, float32 ``[C]``, and zero points, int ``[C]``, all 0."""
+        scale, zero_point = super().calculate_qparams()
+        dead = (self.min_val == 0) & (self.max_val == 0)
+        if dead.shape == scale.shape and bool(dead.any()):
+            alive = scale[~dead]
+            scale = scale.masked_fill(dead, float(alive.max()) if alive.numel() else 1.0)
+        return scale, zero_point
+
+
+#: Per-tensor observers for activations. Adding an observer: a name in ``ObserverName``, a row here.
+ACTIVATION_OBSERVERS: dict[ObserverName, type[Any]] = {
+    "histogram": HistogramObserver,
+    "minmax": MinMaxObserver,
+    "moving_average": MovingAverageMinMaxObserver,
+}

@@ -1,0 +1,66 @@
+"""The pattern table: which operators are quantized, and what counts as one operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from pyquant.capture.node import is_call, is_float
+from pyquant.quantization.annotate import Annotator, binary, pass_through, unary, weighted
+
+_aten = torch.ops.aten
+
+_NORM = (_aten.batch_norm.default,)
+_CLAMP = (_aten.relu.default, _aten.hardtanh.default)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One row.
+
+    Attributes:
+        anchor: The operator that the pattern begins with.
+        annotator: What to do with a match.
+        followers: For each optional next step, the operators that may take it. Between steps
+            nothing is quantized, so ranges are those after the last one (after the clamp).
+        on_demand: Quantize only next to something quantized: the input is quantized already, or
+            a quantized operator reads the output. For operators that gain nothing by themselves.
+    """
+
+    anchor: OpOverload
+    annotator: Annotator
+    followers: tuple[tuple[OpOverload, ...], ...] = ()
+    on_demand: bool = False
+
+    def match(self, node: fx.Node) -> list[fx.Node] | None:
+        """The nodes of the pattern that begins at ``node``, anchor first, or ``None``.
+
+        A step is taken only if its operator is the one user of what comes before.
+        """
+        if not is_call(node, self.anchor) or not is_float(node):
+            return None
+        chain = [node]
+        for step in self.followers:
+            users = list(chain[-1].users)
+            if len(users) == 1 and is_call(users[0], *step) and users[0].args[0] is chain[-1]:
+                chain.append(users[0])
+        return chain
+
+
+#: Adding an operator is adding a row.
+PATTERNS: tuple[Pattern, ...] = (
+    Pattern(_aten.conv2d.default, weighted, followers=(_NORM, _CLAMP)),
+    Pattern(_aten.linear.default, weighted, followers=(_CLAMP,)),
+    Pattern(_aten.add.Tensor, binary, followers=(_CLAMP,)),
+    Pattern(_aten.relu.default, unary, on_demand=True),
+    Pattern(_aten.hardtanh.default, unary, on_demand=True),
+    Pattern(_aten.avg_pool2d.default, pass_through, on_demand=True),
+    Pattern(_aten.adaptive_avg_pool2d.default, pass_through, on_demand=True),
+    Pattern(_aten.max_pool2d.default, pass_through, on_demand=True),
+    Pattern(_aten.flatten.using_ints, pass_through, on_demand=True),
+    Pattern(_aten.pad.default, pass_through, on_demand=True),
+    Pattern(_aten.dropout.default, pass_through, on_demand=True),
+)

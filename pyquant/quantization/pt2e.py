@@ -1,0 +1,40 @@
+"""The one place that imports torchao, without its noise; importing this module takes seconds."""
+
+from __future__ import annotations
+
+from pyquant.capture.quiet import quiet
+
+with quiet():
+    from torchao.quantization.pt2e.observer import (  # type: ignore[import-untyped]
+        HistogramObserver,
+        MinMaxObserver,
+        MovingAverageMinMaxObserver,
+        PerChannelMinMaxObserver,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
+        convert_pt2e,
+        prepare_pt2e,
+    )
+    from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
+        QuantizationAnnotation,
+        QuantizationSpec,
+        Quantizer,
+        SharedQuantizationSpec,
+    )
+
+#: Where annotations live in ``node.meta``.
+ANNOTATION_KEY = "quantization_annotation"
+
+__all__ = [
+    "ANNOTATION_KEY",
+    "HistogramObserver",
+    "MinMaxObserver",
+    "MovingAverageMinMaxObserver",
+    "PerChannelMinMaxObserver",
+    "QuantizationAnnotation",
+    "QuantizationSpec",
+    "Quantizer",
+    "SharedQuantizationSpec",
+    "convert_pt2e",
+    "prepare_pt2e",
+]

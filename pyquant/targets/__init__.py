@@ -1,0 +1,6 @@
+"""What a lowered model runs as."""
+
+from pyquant.targets.program_module import ProgramModule
+from pyquant.targets.quantized_module import QuantizedModule
+
+__all__ = ["ProgramModule", "QuantizedModule"]

@@ -1,0 +1,94 @@
+"""A Program as an ``nn.Module``: its whole graph runs in one C++ call."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyquant import _C
+from pyquant.errors import InvalidInputError
+from pyquant.ir.program import Program
+from pyquant.ir.serialize import to_bytes
+
+
+class ProgramModule(nn.Module):
+    """Runs a Program on float32 (or, for uint8 inputs, uint8) tensors.
+
+    Safe to call from several threads: each has its own session over the same packed weights. The
+    threads inside one call follow ``torch.get_num_threads()``.
+
+    Args:
+        program: The Program; it is serialized and verified here.
+        engine: ``"auto"``, or an engine's name (``pyquant.engines()``): it then runs every
+            operator that it can, and the core's engines run the others.
+
+    Raises:
+        InvalidProgramError: The Program is inconsistent.
+        UnsupportedError: There is no such engine.
+    """
+
+    def __init__(self, program: Program, engine: str = "auto") -> None:
+        super().__init__()
+        self.program = program
+        self._engine = engine
+        self._open()
+
+    def _open(self) -> None:
+        self._core = _C.Program.from_bytes(to_bytes(self.program))
+        self._sessions = threading.local()
+        self.node_engines = self._session().node_engines
+
+    @property
+    def engine(self) -> str:
+        """The engine asked for."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, name: str) -> None:
+        previous = self._engine
+        self._engine = name
+        self._sessions = threading.local()
+        try:
+            self.node_engines = self._session().node_engines
+        except Exception:
+            self._engine = previous
+            raise
+
+    def _session(self) -> _C.Session:
+        threads = torch.get_num_threads()
+        sessions: dict[int, _C.Session] = self._sessions.__dict__
+        if threads not in sessions:
+            sessions.clear()  # a session keeps its threads; no more than one set is wanted
+            sessions[threads] = _C.Session(self._core, self._engine, threads)
+        return sessions[threads]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The Program's outputs.
+
+        Raises:
+            InvalidInputError: An input has a wrong dtype, device or shape.
+        """
+        for value in inputs:
+            if not isinstance(value, Tensor):
+                raise InvalidInputError(f"an input is {type(value).__name__}, not a tensor")
+        return tuple(self._session().run([value.detach().contiguous() for value in inputs]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_core", "_sessions", "node_engines"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModule:
+        return ProgramModule(self.program, self._engine)
+
+    def extra_repr(self) -> str:
+        """For ``print``."""
+        return f"nodes={len(self.program.nodes)}, engine={self._engine!r}"
