@@ -7,6 +7,7 @@
 
 namespace pyquant::fbgemm_engine {
 
+// For the ISA that FBGEMM uses now.
 fbgemm::BlockingFactors blocking_factors(const Layer& layer);
 
 }  // namespace pyquant::fbgemm_engine

@@ -3,19 +3,19 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 #include <vector>
 
-#include "engines/fbgemm/output_stage.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::fbgemm_engine {
 namespace {
 
 constexpr std::int32_t kBlock = 16;  // channels computed together
+constexpr std::int32_t kPixels = 4;  // pixels accumulated before they are requantized
 
-// Blocks cover the channels from the left; the last one ends at the last channel and may overlap the
-// one before, so that no load passes the end of a pixel.
+// Blocks cover the channels from the left; the last one ends at the last channel and may overlap
+// the one before, so that no load passes the end of a pixel.
 std::int32_t block_count(std::int32_t channels) { return (channels + kBlock - 1) / kBlock; }
 std::int32_t block_start(std::int32_t block, std::int32_t channels) {
   return std::min(block * kBlock, channels - kBlock);
@@ -27,22 +27,22 @@ std::vector<std::int16_t> pack_pairs(const Layer& layer) {
   const std::int32_t taps = layer.depth();
   const std::int32_t pairs = (taps + 1) / 2;
   std::vector<std::int16_t> packed;
-  packed.reserve(std::size_t(block_count(layer.out_channels)) * std::size_t(pairs) * 2 * kBlock);
+  packed.reserve(static_cast<std::size_t>(block_count(layer.out_channels) * pairs) * 2 * kBlock);
   for (std::int32_t block = 0; block < block_count(layer.out_channels); ++block) {
     const std::int32_t start = block_start(block, layer.out_channels);
     for (std::int32_t pair = 0; pair < pairs; ++pair) {
       for (std::int32_t c = start; c < start + kBlock; ++c) {
-        const std::int8_t* channel = layer.weights + std::int64_t{c} * taps + 2 * pair;
-        packed.push_back(channel[0]);
-        packed.push_back(2 * pair + 1 < taps ? channel[1] : std::int8_t{0});
+        const std::int8_t* two = layer.weights + std::int64_t{c} * taps + 2 * pair;
+        packed.push_back(two[0]);
+        packed.push_back(2 * pair + 1 < taps ? two[1] : std::int8_t{0});
       }
     }
   }
   return packed;
 }
 
-// Raw accumulators of all channels of one pixel. `taps` holds the input pixels under the kernel, an
-// even number.
+// The raw accumulators of all channels of one pixel. `taps` are the input pixels under the kernel,
+// two for each pair.
 __attribute__((target("avx2"))) void accumulate_pixel(const std::uint8_t* const* taps,
                                                       std::int32_t pairs,
                                                       const std::int16_t* weights,
@@ -52,19 +52,16 @@ __attribute__((target("avx2"))) void accumulate_pixel(const std::uint8_t* const*
   for (std::int32_t block = 0; block < blocks; ++block) {
     const std::int32_t start = block_start(block, channels);
     __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
-    for (std::int32_t pair = 0; pair < pairs; ++pair) {
+    for (std::int32_t pair = 0; pair < pairs; ++pair, weights += 2 * kBlock) {
       const __m128i first =
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps[2 * pair] + start));
       const __m128i second =
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps[2 * pair + 1] + start));
+      const __m256i low_x = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(first, second));
+      const __m256i high_x = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second));
       const auto* w = reinterpret_cast<const __m256i*>(weights);
-      weights += 2 * kBlock;
-      low = _mm256_add_epi32(
-          low, _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(first, second)),
-                                 _mm256_loadu_si256(w)));
-      high = _mm256_add_epi32(
-          high, _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second)),
-                                  _mm256_loadu_si256(w + 1)));
+      low = _mm256_add_epi32(low, _mm256_madd_epi16(low_x, _mm256_loadu_si256(w)));
+      high = _mm256_add_epi32(high, _mm256_madd_epi16(high_x, _mm256_loadu_si256(w + 1)));
     }
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(accumulators + start), low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(accumulators + start + 8), high);
@@ -73,11 +70,12 @@ __attribute__((target("avx2"))) void accumulate_pixel(const std::uint8_t* const*
 
 class PreparedDepthwise final : public PreparedKernel {
  public:
-  PreparedDepthwise(const Layer& layer, const Operator& op)
+  PreparedDepthwise(const Layer& layer, OutputStage stage)
       : layer_(layer),
-        stage_(op),
+        stage_(std::move(stage)),
         weights_(pack_pairs(layer)),
-        outside_(std::size_t(layer.in_channels), std::uint8_t(layer.input_zero_point)) {
+        outside_(static_cast<std::size_t>(layer.in_channels),
+                 static_cast<std::uint8_t>(layer.input_zero_point)) {
     layer_.weights = nullptr;
   }
 
@@ -102,10 +100,14 @@ class BoundDepthwise final : public BoundKernel {
  public:
   BoundDepthwise(const PreparedDepthwise& depthwise, const Images& images, int threads)
       : depthwise_(depthwise), images_(images) {
-    // Tap pointers and the accumulators of one pixel per thread, on cache lines of their own.
-    tap_bytes_ = (std::size_t(depthwise.pairs()) * 2 * sizeof(void*) + 63) / 64 * 64;
-    thread_bytes_ = tap_bytes_ + (std::size_t(depthwise.layer().out_channels) * 4 + 63) / 64 * 64;
-    scratch_bytes_ = thread_bytes_ * std::size_t(threads);
+    // Each thread has the tap pointers of one pixel and the accumulators of a few.
+    tap_bytes_ =
+        align_to_cache_line(static_cast<std::size_t>(depthwise.pairs()) * 2 * sizeof(void*));
+    thread_bytes_ =
+        tap_bytes_ +
+        align_to_cache_line(static_cast<std::size_t>(kPixels * depthwise.stage().channels()) *
+                            sizeof(std::int32_t));
+    scratch_bytes_ = thread_bytes_ * static_cast<std::size_t>(threads);
   }
 
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
@@ -113,43 +115,66 @@ class BoundDepthwise final : public BoundKernel {
   void run(const RunArgs& args) override {
     const int threads = args.pool->size();
     args.pool->run([&](int thread) {
-      const Slice rows =
-          slice_of(std::int64_t{images_.batch} * images_.out_h, thread, threads);
+      std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
+      const Slice rows = slice_of(std::int64_t{images_.batch} * images_.out_h, thread, threads);
       for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-        run_row(args, row, args.scratch + thread_bytes_ * std::size_t(thread));
+        run_row(args, row, scratch);
       }
     });
   }
 
  private:
+  // One row of output pixels; `row` counts through the batch.
   void run_row(const RunArgs& args, std::int64_t row, std::byte* scratch) const {
     const Layer& layer = depthwise_.layer();
     const Window& window = layer.window;
+    const OutputStage& stage = depthwise_.stage();
     auto** taps = reinterpret_cast<const std::uint8_t**>(scratch);
     auto* accumulators = reinterpret_cast<std::int32_t*>(scratch + tap_bytes_);
     const auto* image = static_cast<const std::uint8_t*>(args.inputs[0]) +
                         row / images_.out_h * images_.in_h * images_.in_w * layer.in_channels;
     const auto top =
         static_cast<std::int32_t>(row % images_.out_h) * window.stride_h - window.pad_top;
-    const std::size_t out_pixel = std::size_t(layer.out_channels) * size_of(depthwise_.stage().dtype());
-    auto* output = static_cast<std::byte*>(args.output) + std::size_t(row * images_.out_w) * out_pixel;
-    taps[2 * depthwise_.pairs() - 1] = depthwise_.outside();
-    for (std::int32_t x = 0; x < images_.out_w; ++x) {
-      const std::int32_t left = x * window.stride_w - window.pad_left;
-      const std::uint8_t** tap = taps;
-      for (std::int32_t kh = 0; kh < window.kernel_h; ++kh) {
-        const std::int32_t ih = top + kh * window.dilation_h;
-        const bool inside_row = ih >= 0 && ih < images_.in_h;
+    const std::size_t pixel_bytes =
+        static_cast<std::size_t>(stage.channels()) * size_of(stage.dtype());
+    auto* output = static_cast<std::byte*>(args.output) +
+                   static_cast<std::size_t>(row * images_.out_w) * pixel_bytes;
+    taps[2 * depthwise_.pairs() - 1] = depthwise_.outside();  // the odd one
+    for (std::int32_t x = 0; x < images_.out_w; x += kPixels) {
+      const std::int32_t pixels = std::min(kPixels, images_.out_w - x);
+      for (std::int32_t i = 0; i < pixels; ++i) {
+        find_taps(image, top, (x + i) * window.stride_w - window.pad_left, taps);
+        accumulate_pixel(taps, depthwise_.pairs(), depthwise_.weights(), stage.channels(),
+                         accumulators + i * stage.channels());
+      }
+      stage.write(accumulators, nullptr, pixels,
+                  output + static_cast<std::size_t>(x) * pixel_bytes);
+    }
+  }
+
+  // The input pixels under a kernel whose top left tap is at (top, left).
+  void find_taps(const std::uint8_t* image, std::int32_t top, std::int32_t left,
+                 const std::uint8_t** taps) const {
+    const Layer& layer = depthwise_.layer();
+    const Window& window = layer.window;
+    const std::int64_t step = std::int64_t{window.dilation_w} * layer.in_channels;
+    const bool columns_inside =
+        left >= 0 && left + (window.kernel_w - 1) * window.dilation_w < images_.in_w;
+    for (std::int32_t kh = 0; kh < window.kernel_h; ++kh) {
+      const std::int32_t ih = top + kh * window.dilation_h;
+      const std::int64_t first = (std::int64_t{ih} * images_.in_w + left) * layer.in_channels;
+      if (ih < 0 || ih >= images_.in_h) {
+        taps = std::fill_n(taps, window.kernel_w, depthwise_.outside());
+      } else if (columns_inside) {
+        for (std::int32_t kw = 0; kw < window.kernel_w; ++kw) {
+          *taps++ = image + first + kw * step;
+        }
+      } else {
         for (std::int32_t kw = 0; kw < window.kernel_w; ++kw) {
           const std::int32_t iw = left + kw * window.dilation_w;
-          *tap++ = inside_row && iw >= 0 && iw < images_.in_w
-                       ? image + (std::int64_t{ih} * images_.in_w + iw) * layer.in_channels
-                       : depthwise_.outside();
+          *taps++ = iw >= 0 && iw < images_.in_w ? image + first + kw * step : depthwise_.outside();
         }
       }
-      accumulate_pixel(taps, depthwise_.pairs(), depthwise_.weights(), layer.out_channels,
-                       accumulators);
-      depthwise_.stage().write(accumulators, nullptr, 1, output + std::size_t(x) * out_pixel);
     }
   }
 
@@ -170,8 +195,8 @@ bool is_depthwise(const Layer& layer) {
          layer.out_channels >= kBlock;
 }
 
-std::unique_ptr<PreparedKernel> prepare_depthwise(const Layer& layer, const Operator& op) {
-  return std::make_unique<PreparedDepthwise>(layer, op);
+std::unique_ptr<PreparedKernel> prepare_depthwise(const Layer& layer, OutputStage stage) {
+  return std::make_unique<PreparedDepthwise>(layer, std::move(stage));
 }
 
 }  // namespace pyquant::fbgemm_engine

@@ -2,9 +2,13 @@
 
 #include <fbgemm/Fbgemm.h>
 
+#include <utility>
+
 #include "engines/fbgemm/depthwise.h"
 #include "engines/fbgemm/gemm.h"
+#include "engines/fbgemm/groupwise.h"
 #include "engines/fbgemm/layer.h"
+#include "engines/fbgemm/output_stage.h"
 
 namespace pyquant {
 namespace fbgemm_engine {
@@ -28,7 +32,14 @@ class FbgemmEngine final : public Engine {
 
   std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
     const Layer layer(op);
-    return is_depthwise(layer) ? prepare_depthwise(layer, op) : prepare_gemm(layer, op);
+    OutputStage stage(op);
+    if (is_depthwise(layer)) {
+      return prepare_depthwise(layer, std::move(stage));
+    }
+    if (is_groupwise(layer, stage)) {
+      return prepare_groupwise(layer, std::move(stage));
+    }
+    return prepare_gemm(layer, std::move(stage));
   }
 };
 

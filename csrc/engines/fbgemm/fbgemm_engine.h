@@ -5,7 +5,8 @@
 //     multiplier is requantize_multiplier(); FBGEMM only multiplies, rounds half to even and packs.
 //   - Its kernels for CPUs without VNNI add pairs of products in int16 and would saturate. Where
 //     the weights allow that, they are split in two summands that cannot (saturation.h).
-//   - Its conversion to int32 overflows beyond 2^31. Where an accumulator times its multiplier could
+//   - Its conversion to int32 overflows beyond 2^31. Where an accumulator times its multiplier
+//   could
 //     get there, and where the output is float32, OutputStage converts the accumulators instead.
 //   - Its depthwise kernels saturate on every CPU with almost all real weights, so that depthwise
 //     convolutions run on a loop of our own (depthwise.h).

@@ -6,9 +6,10 @@
 
 #include "engines/engine.h"
 #include "engines/fbgemm/layer.h"
+#include "engines/fbgemm/output_stage.h"
 
 namespace pyquant::fbgemm_engine {
 
-std::unique_ptr<PreparedKernel> prepare_gemm(const Layer& layer, const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_gemm(const Layer& layer, OutputStage stage);
 
 }  // namespace pyquant::fbgemm_engine

@@ -12,8 +12,10 @@ struct Layer {
   explicit Layer(const Operator& op);
 
   // Weights of one output channel.
-  std::int32_t depth() const {
-    return window.kernel_h * window.kernel_w * (in_channels / groups);
+  std::int32_t depth() const { return window.kernel_h * window.kernel_w * (in_channels / groups); }
+
+  std::size_t weight_count() const {
+    return static_cast<std::size_t>(out_channels) * static_cast<std::size_t>(depth());
   }
 
   std::string name;
@@ -24,9 +26,13 @@ struct Layer {
   const std::int8_t* weights = nullptr;  // [out_channels, depth()], borrowed from the Operator
 };
 
+// Parts of scratch memory start on cache lines of their own.
+constexpr std::size_t align_to_cache_line(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 // The images of one bound shape. A pointwise convolution needs no neighbours, so that its pixels
 // (and a Linear's rows) are images of one pixel.
 struct Images {
+  Images() = default;
   // Throws InvalidInputError if an index into the input or the output would not fit FBGEMM's int.
   Images(const Layer& layer, const Shape& input, const Shape& output);
 
