@@ -9,7 +9,6 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 
 from pyquant._C import engines
 from pyquant.api import load, lower, quantize
-from pyquant.capture import capture
 from pyquant.errors import PyquantError
 from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
 from pyquant.targets import QuantizedModule
@@ -21,7 +20,6 @@ __all__ = [
     "QuantizedModule",
     "__version__",
     "calibrate",
-    "capture",
     "convert",
     "engines",
     "load",

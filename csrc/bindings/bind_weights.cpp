@@ -42,6 +42,20 @@ void bind_weights(py::module_& module) {
       py::arg("beta"), py::arg("epsilon"),
       "Folds a BatchNorm into weight [O, ...] and bias [O], float32; returns new tensors.");
   module.def(
+      "least_squares_scales",
+      [](const at::Tensor& weight) {
+        const auto channels = static_cast<std::size_t>(weight.dim() == 0 ? 0 : weight.size(0));
+        const std::span<const float> values = floats_of(weight);
+        std::vector<float> scales;
+        {
+          const py::gil_scoped_release release;
+          scales = least_squares_scales(values, channels);
+        }
+        return copy_of(scales, DType::kFloat32, {static_cast<std::int64_t>(channels)});
+      },
+      py::arg("weight"),
+      "The symmetric int8 scale of least squared error per output channel of a float32 weight.");
+  module.def(
       "quantize_weight",
       [](const at::Tensor& weight, const at::Tensor& bias, float input_scale) {
         const QuantizedWeight result =

@@ -5,6 +5,7 @@ namespace pyquant {
 
 struct CpuFeatures {
   bool avx2 = false;
+  bool avx512_vnni = false;  // with F, BW, DQ and VL
 };
 
 const CpuFeatures& cpu_features();

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "kernels/avx2/kernels.h"
+#include "kernels/avx512_vnni/kernels.h"
 #include "kernels/cpu_features.h"
 #include "kernels/kernel_table.h"
 #include "kernels/scalar/kernels.h"
@@ -21,6 +22,7 @@ const KernelTable& choose() {
   // Best first.
   const Candidate candidates[] = {
 #if defined(__x86_64__)
+      {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
       {&avx2::kTable, cpu.avx2},
 #endif
       {&scalar::kTable, true},

@@ -8,13 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace pyquant {
+#include "kernels/convolution.h"
 
-// How a float becomes uint8: clamp(rne(value) + zero_point, low, high).
-struct OutputRange {
-  std::int32_t zero_point;
-  std::int32_t low, high;
-};
+namespace pyquant {
 
 // One uint8 operand of an addition: float(q - zero_point) * multiplier.
 struct AddOperand {
@@ -40,8 +36,8 @@ struct KernelTable {
               AddOperand b_operand, std::size_t count, OutputRange range, std::uint8_t* y);
 
   // The same with a float32 first operand, multiplied by a_multiplier.
-  void (*add_float)(const float* a, float a_multiplier, const std::uint8_t* b,
-                    AddOperand b_operand, std::size_t count, OutputRange range, std::uint8_t* y);
+  void (*add_float)(const float* a, float a_multiplier, const std::uint8_t* b, AddOperand b_operand,
+                    std::size_t count, OutputRange range, std::uint8_t* y);
 
   // y = max over `rows` rows of `count` elements each. rows >= 1; y is none of the rows.
   void (*max_rows)(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
@@ -57,6 +53,23 @@ struct KernelTable {
   // y = values[x], count elements; values has 256 entries.
   void (*lookup)(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
                  std::uint8_t* y);
+
+  // The kernels below are null where the instruction set has none; either all are or none is.
+
+  // `pixels` outputs of one row, from the input of the first pixel. y: the block's first channel of
+  // the first pixel, uint8 or float32.
+  void (*convolve)(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
+                   std::size_t pixels, void* y) = nullptr;
+
+  // Makes `count` columns (see DepthwiseBlock) from 4 * groups rows of pixels, pixel_stride apart,
+  // of which the first `channels` bytes are read.
+  void (*interleave)(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
+                     std::size_t pixel_stride, std::size_t count, std::uint8_t* columns) = nullptr;
+
+  // `pixels` outputs of each of the first `row_count` of the block's rows. y: the block's first
+  // channel of the first pixel of the first row, uint8 or float32.
+  void (*convolve_depthwise)(const DepthwiseBlock& block, const std::uint8_t* columns,
+                             std::size_t pixels, std::size_t row_count, void* y) = nullptr;
 };
 
 // The table for this CPU, chosen at the first call. The environment variable PYQUANT_ISA names one

@@ -22,9 +22,9 @@ _BOUNDS: dict[OpOverload, Callable[[dict[str, Any]], _Bounds]] = {
     _aten.clip.default: lambda a: (a["min"], a["max"]),
     _aten.clamp_min.default: lambda a: (a["min"], None),
     _aten.clamp_max.default: lambda a: (None, a["max"]),
-    _aten.threshold.default: lambda a: (0.0, None)
-    if a["threshold"] == a["value"] == 0
-    else (None, None),
+    _aten.threshold.default: lambda a: (
+        (0.0, None) if a["threshold"] == a["value"] == 0 else (None, None)
+    ),
 }
 
 

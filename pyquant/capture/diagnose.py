@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import pyquant.capture as _own
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CaptureError
 
 _FOREIGN_FOLDERS = (
-    str(Path(torch.__file__).parent),
+    str(Path(torch.__file__).parent) + "/",
     sysconfig.get_paths()["stdlib"] + "/",
-    str(Path(_own.__path__[0]).parent),
+    str(Path(__file__).parents[1]) + "/",
 )
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _DATA_DEPENDENT = re.compile(r"data-dependent|DataDependent|dynamic control flow", re.IGNORECASE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import io
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -63,17 +65,20 @@ def capture(
     inputs = as_inputs(example_inputs)
     if is_captured(model):
         assert isinstance(model, fx.GraphModule)
-        return copy.deepcopy(model)
+        with quiet():
+            return copy.deepcopy(model)
     model = check_float_model(model)
     _refuse_quantized_graph(model)
+    printed = io.StringIO()  # a failing export prints its whole graph
     with _eval_mode(model):
         try:
-            with quiet(), torch.no_grad():
+            with quiet(), contextlib.redirect_stderr(printed), torch.no_grad():
                 program = torch.export.export(model, inputs)
         except Exception as error:  # torch.export raises nearly anything
             from pyquant.capture.diagnose import explain_failure
 
             raise explain_failure(model, inputs, error) from error
+    sys.stderr.write(printed.getvalue())
     with quiet():
         module = functionalize(program)
         for normalise in PASSES:
@@ -99,9 +104,8 @@ def as_inputs(example_inputs: object) -> tuple[Any, ...]:
     """
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,)
-    if isinstance(example_inputs, Sequence) and not isinstance(example_inputs, (str, bytes)):
-        if example_inputs:
-            return tuple(example_inputs)
+    if isinstance(example_inputs, (tuple, list)) and example_inputs:
+        return tuple(example_inputs)
     raise CaptureError(
         "example_inputs must be a tensor or a non-empty tuple of the model's positional inputs, "
         f"got {type(example_inputs).__name__}"

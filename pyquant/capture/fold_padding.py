@@ -82,7 +82,7 @@ def fold_padding(module: fx.GraphModule) -> None:
         amounts = zero_padding(node)
         if amounts is not None and _is_foldable(node, amounts):
             left, _, top, _ = amounts
-            for conv in node.users:
+            for conv in list(node.users):
                 args = list(conv.args)
                 assert isinstance(args[4], (list, tuple))
                 args[4] = [args[4][0] + top, args[4][1] + left]
@@ -104,7 +104,7 @@ def zero_padding(node: object) -> list[int] | None:
         return None
     if not all(isinstance(amount, int) for amount in amounts):
         return None
-    return (amounts + [0, 0, 0, 0])[:4]
+    return [*amounts, 0, 0, 0, 0][:4]
 
 
 def _is_foldable(pad: fx.Node, amounts: list[int]) -> bool:

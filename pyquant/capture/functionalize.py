@@ -40,6 +40,7 @@ def functionalize(program: ExportedProgram) -> fx.GraphModule:
     assert isinstance(module, fx.GraphModule)
     if rename_mutations(module):
         return module
+    _drop_silent_aliases(program)
     module = program.run_decompositions({}).module()
     assert isinstance(module, fx.GraphModule)
     return module
@@ -80,13 +81,22 @@ def rename_mutations(module: fx.GraphModule) -> bool:
         if functional is None:
             return False
         node.target = functional
-        mutated.replace_all_uses_with(
-            node, delete_user_cb=lambda user, after=after: position[user] > after
-        )
-        for other in others + [node]:
+        for user in [user for user in mutated.users if position[user] > after]:
+            user.replace_input_with(mutated, node)
+        for other in [*others, node]:
             if position[other] >= after:
                 storage[other] = node
     return True
+
+
+def _drop_silent_aliases(program: ExportedProgram) -> None:
+    """Takes eval-mode dropouts out of the program's way: torch would treat them as copies."""
+    for node in program.graph.nodes:
+        if is_call(node, *_SILENT_ALIASES) and arguments(node)["train"] is False:
+            for user in list(node.users):
+                if user.op != "output":  # outputs are known by name in the signature
+                    user.replace_input_with(node, node.args[0])
+    program.graph_module.recompile()
 
 
 def _aliased_root(node: fx.Node, storage: dict[fx.Node, fx.Node]) -> fx.Node:

@@ -23,7 +23,7 @@ from pyquant.ir.ops import Dequantize, Quantize
 from pyquant.ir.passes import simplify
 from pyquant.ir.program import Program
 from pyquant.ir.program_builder import ProgramBuilder
-from pyquant.ir.quantized_graph import QParams, QuantizedGraph, propagate_shapes
+from pyquant.ir.quantized_graph import QParams, QuantizedGraph
 
 
 CONSTANT = "a constant"
@@ -109,7 +109,6 @@ def lower_graph(module: GraphModule) -> LoweredGraph:
     Raises:
         LoweringError: The graph is not a quantized one, or holds qparams that cannot be.
     """
-    propagate_shapes(module)
     graph = QuantizedGraph(module)
     plans = _Planner(graph).plan()
     return _Emitter(graph, plans).emit()

@@ -156,11 +156,16 @@ class QuantizedGraph:
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of the node's value for the example inputs."""
+        while self.is_dequantize(node) or self.is_quantize(node):
+            node = cast(Node, node.args[0])
+        if not isinstance(node.meta.get("val"), torch.Tensor):
+            _propagate_shapes(self.module)
         return tuple(int(size) for size in node.meta["val"].shape)
 
 
-def propagate_shapes(module: GraphModule) -> None:
-    """Fills ``meta["val"]`` of every node with a fake tensor of its shape and dtype.
+def _propagate_shapes(module: GraphModule) -> None:
+    """Fills ``meta["val"]`` of every node with a fake tensor of its shape and dtype. Graphs that
+    kept what torch.export wrote there are spared these seconds.
 
     Raises:
         LoweringError: A placeholder does not know its example input's shape.

@@ -12,6 +12,7 @@ from torch import fx
 from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, QuantizationError
+from pyquant.quantization.round_bias import round_biases
 
 
 def convert(prepared: fx.GraphModule) -> fx.GraphModule:
@@ -21,7 +22,8 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
         prepared: What ``prepare`` returned, after calibration. It stays usable.
 
     Returns:
-        A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8.
+        A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8,
+        biases float32 on the grid of their int32 form.
 
     Raises:
         CalibrationError: An observer has seen no data; the message names what it observes.
@@ -32,6 +34,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     _check_calibrated(prepared)
     with quiet(streams=True):
         module: fx.GraphModule = pt2e.convert_pt2e(copy.deepcopy(prepared), fold_quantize=True)
+    round_biases(module)
     allow_mode_switch(module)
     _check_scales(module)
     return module
@@ -42,14 +45,11 @@ def _check_calibrated(prepared: object) -> None:
         raise QuantizationError(
             f"expected the graph that prepare() returned, got {type(prepared).__name__}"
         )
-    empty: list[str] = []
-    count = 0
-    for node, observer in observers(prepared):
-        count += 1
-        if not _has_data(observer):
-            empty.append(str(node.args[0]))
-    if not count:
+    found = observers(prepared)
+    if not found:
         raise QuantizationError("the graph holds no observers: call prepare() first")
+    sources = [node.all_input_nodes[0] for node, observer in found if not _has_data(observer)]
+    empty = [node.name for node in sorted(sources, key=lambda node: node.op == "get_attr")]
     if empty:
         raise CalibrationError(
             f"the model is not calibrated: no data reached '{empty[0]}'"
@@ -77,6 +77,8 @@ def _has_data(observer: Any) -> bool:
 
 def _check_scales(module: fx.GraphModule) -> None:
     for node in module.graph.nodes:
-        if "quantize_per_tensor" in str(node.target) and isinstance(node.args[1], float):
-            if not (math.isfinite(node.args[1]) and node.args[1] > 0):
-                raise QuantizationError(f"'{node.args[0]}' got the scale {node.args[1]}")
+        if "quantize_per_tensor" not in str(node.target):
+            continue
+        scale = node.args[1]
+        if isinstance(scale, float) and not (math.isfinite(scale) and scale > 0):
+            raise QuantizationError(f"'{node.args[0]}' got the scale {scale}")

@@ -116,14 +116,12 @@ def _stand_alone(
 ) -> fx.Node:
     """A depthwise 1x1 convolution for images; a multiplication and a sum for other ranks."""
     rank = len(shape_of(source) or ())
-    dtype = torch.float32
+    shape = [-1, 1, 1, 1] if rank == 4 else [-1] + [1] * max(rank - 2, 0)
+    factor = insert_constant(module, norm, f"{norm.name}_scale", scale.float().reshape(shape))
     if rank == 4:
-        weight = insert_constant(module, norm, f"{norm.name}_scale", scale.to(dtype).reshape(-1, 1, 1, 1))
-        bias = insert_constant(module, norm, f"{norm.name}_shift", shift.to(dtype))
-        args = (source, weight, bias, [1, 1], [0, 0], [1, 1], scale.numel())
+        bias = insert_constant(module, norm, f"{norm.name}_shift", shift.float())
+        args = (source, factor, bias, [1, 1], [0, 0], [1, 1], scale.numel())
         return insert_call(norm, _aten.conv2d.default, args, norm)
-    shape = [-1] + [1] * max(rank - 2, 0)
-    weight = insert_constant(module, norm, f"{norm.name}_scale", scale.to(dtype).reshape(shape))
-    bias = insert_constant(module, norm, f"{norm.name}_shift", shift.to(dtype).reshape(shape))
-    product = insert_call(norm, _aten.mul.Tensor, (source, weight), norm)
-    return insert_call(norm, _aten.add.Tensor, (product, bias), norm)
+    term = insert_constant(module, norm, f"{norm.name}_shift", shift.float().reshape(shape))
+    product = insert_call(norm, _aten.mul.Tensor, (source, factor), norm)
+    return insert_call(norm, _aten.add.Tensor, (product, term), norm)

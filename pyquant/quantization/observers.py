@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pyquant import _C
 from pyquant.quantization import pt2e
 from pyquant.quantization.config import ObserverName
 
@@ -34,28 +35,35 @@ class MinMaxObserver(_ZeroRange, pt2e.MinMaxObserver):  # type: ignore[misc]
     """Smallest and largest value seen."""
 
 
-class MovingAverageMinMaxObserver(  # type: ignore[misc]
-    _ZeroRange, pt2e.MovingAverageMinMaxObserver
-):
+class MovingAverageObserver(_ZeroRange, pt2e.MovingAverageMinMaxObserver):  # type: ignore[misc]
     """Exponential moving averages of each batch's smallest and largest value."""
 
 
 class PerChannelWeightObserver(pt2e.PerChannelMinMaxObserver):  # type: ignore[misc]
-    """Symmetric range per channel; channels of zeros get the largest scale of the others."""
+    """Symmetric scale of least squared error per output channel; channels of zeros get the
+    largest scale of the others.
+    """
+
+    weight: torch.Tensor | None = None
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Observes ``weight``, float32 ``[C, ...]``, and returns it."""
+        if weight is not self.weight:  # it is a constant; batches after the first show it again
+            super().forward(weight)
+            object.__setattr__(self, "weight", weight)
+        return weight
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scales, float32 ``[C]``, and zero points, int ``[C]``, all 0."""
         scale, zero_point = super().calculate_qparams()
-        dead = (self.min_val == 0) & (self.max_val == 0)
-        if dead.shape == scale.shape and bool(dead.any()):
-            alive = scale[~dead]
-            scale = scale.masked_fill(dead, float(alive.max()) if alive.numel() else 1.0)
-        return scale, zero_point
+        if self.weight is None:
+            return scale, zero_point
+        return _C.least_squares_scales(self.weight.detach().contiguous()), zero_point
 
 
 #: Per-tensor observers for activations. Adding an observer: a name in ``ObserverName``, a row here.
 ACTIVATION_OBSERVERS: dict[ObserverName, type[Any]] = {
     "histogram": HistogramObserver,
     "minmax": MinMaxObserver,
-    "moving_average": MovingAverageMinMaxObserver,
+    "moving_average": MovingAverageObserver,
 }

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pyquant.capture.quiet import quiet
 
 with quiet():
-    from torchao.quantization.pt2e.observer import (  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.observer import (
         HistogramObserver,
         MinMaxObserver,
         MovingAverageMinMaxObserver,
         PerChannelMinMaxObserver,
     )
-    from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantize_pt2e import (
         convert_pt2e,
         prepare_pt2e,
     )
-    from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantizer import (
         QuantizationAnnotation,
         QuantizationSpec,
         Quantizer,

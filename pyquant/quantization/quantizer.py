@@ -50,12 +50,10 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
             self._annotate_node(node, rows.get(node.target, []), specs, on_demand=False)
         changed = True
         while changed:
-            changed = any(
-                [
-                    self._annotate_node(node, rows.get(node.target, []), specs, on_demand=True)
-                    for node in model.graph.nodes
-                ]
-            )
+            changed = False
+            for node in model.graph.nodes:
+                candidates = rows.get(node.target, [])
+                changed |= self._annotate_node(node, candidates, specs, on_demand=True)
         return model
 
     def validate(self, model: fx.GraphModule) -> None:

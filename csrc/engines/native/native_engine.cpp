@@ -2,20 +2,16 @@
 
 #include <array>
 
+#include "kernels/kernel_table.h"
+
 namespace pyquant {
 namespace native {
 namespace {
 
 // In the order of OpAttributes; null where there is no native kernel.
 constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
-    prepare_quantize,
-    prepare_dequantize,
-    nullptr,  // Conv2d
-    nullptr,  // Linear
-    prepare_add,
-    prepare_max_pool2d,
-    prepare_avg_pool2d,
-    prepare_adaptive_avg_pool2d,
+    prepare_quantize, prepare_dequantize, prepare_conv2d,     prepare_linear,
+    prepare_add,      prepare_max_pool2d, prepare_avg_pool2d, prepare_adaptive_avg_pool2d,
     nullptr,  // Flatten: a copy, in reference
     nullptr,  // Pad: a copy, in reference
     prepare_table,
@@ -29,8 +25,12 @@ class NativeEngine final : public Engine {
     if (kMakers[op.attributes.index()] == nullptr) {
       return "it has no kernel for this kind of operator";
     }
-    if (std::holds_alternative<Dequantize>(op.attributes) &&
-        op.inputs[0].dtype != DType::kUInt8) {
+    if ((std::holds_alternative<Conv2d>(op.attributes) ||
+         std::holds_alternative<Linear>(op.attributes)) &&
+        kernel_table().convolve == nullptr) {
+      return std::string("it has no kernel for the instruction set ") + kernel_table().isa + " yet";
+    }
+    if (std::holds_alternative<Dequantize>(op.attributes) && op.inputs[0].dtype != DType::kUInt8) {
       return "it takes uint8 activations";
     }
     if (std::holds_alternative<Add>(op.attributes) && op.inputs[0].dtype == DType::kFloat32 &&

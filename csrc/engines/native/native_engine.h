@@ -16,6 +16,8 @@ using Maker = std::unique_ptr<PreparedKernel> (*)(const Operator& op);
 
 std::unique_ptr<PreparedKernel> prepare_quantize(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_dequantize(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_conv2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_linear(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_add(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);

@@ -1,0 +1,76 @@
+// Conv2d and Linear as one thing: a convolution over NHWC images, whose output stage is ready for
+// the kernels.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/convolution.h"
+#include "pyquant/operator.h"
+#include "runtime/aligned_buffer.h"
+
+namespace pyquant::native {
+
+// What is known when an operator is prepared. Borrows the operator's constants.
+struct ConvLayer {
+  explicit ConvLayer(const Operator& op);
+
+  std::int64_t group_in() const { return in_channels / groups; }
+  std::int64_t group_out() const { return out_channels / groups; }
+  std::int64_t kernel_pixels() const { return std::int64_t{window.kernel_h} * window.kernel_w; }
+
+  // The weight of an output channel for one of the inputs of its group.
+  std::int8_t weight(std::int64_t out, std::int64_t kh, std::int64_t kw, std::int64_t in) const {
+    return weights[((out * window.kernel_h + kh) * window.kernel_w + kw) * group_in() + in];
+  }
+
+  Window window;  // a Linear has the default, 1x1
+  std::int64_t groups = 1;
+  std::int64_t in_channels = 0, out_channels = 0;
+  std::int32_t input_zero_point = 0;
+  const std::int8_t* weights = nullptr;  // [out_channels, kernel_h, kernel_w, group_in()]
+
+  OutputStage output{};
+  std::size_t output_size = 1;        // bytes of one output
+  std::vector<std::int32_t> offsets;  // bias - zero_point * sum(weights), modulo 2^32
+  std::vector<float> multipliers;
+};
+
+// Some output channels in lane order, aligned for the kernels.
+struct LaneBlock {
+  std::int64_t first_channel;
+  std::size_t channels, vectors;
+
+  // Calls visit(lane index in the block, channel) for the lanes that hold a channel.
+  template <typename Visit>
+  void for_each_lane(Visit visit) const {
+    for (std::size_t vector = 0; vector < vectors; ++vector) {
+      for (std::size_t lane = 0; lane < kVectorChannels; ++lane) {
+        const std::size_t channel = lane_channel(vectors, vector, lane);
+        if (channel < channels) {
+          visit(vector * kVectorChannels + lane,
+                first_channel + static_cast<std::int64_t>(channel));
+        }
+      }
+    }
+  }
+};
+
+// The offsets and multipliers of all blocks; those of unused lanes are zero.
+class LaneConstants {
+ public:
+  LaneConstants() = default;
+  LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> blocks);
+
+  const std::int32_t* offsets(std::size_t block) const { return offsets_ + first_lane_[block]; }
+  const float* multipliers(std::size_t block) const { return multipliers_ + first_lane_[block]; }
+
+ private:
+  AlignedBuffer memory_;
+  std::vector<std::size_t> first_lane_;
+  std::int32_t* offsets_ = nullptr;
+  float* multipliers_ = nullptr;
+};
+
+}  // namespace pyquant::native

@@ -1,0 +1,228 @@
+// Depthwise convolution. Work is done by passes: one to four output rows of up to 64 channels,
+// computed from the same interleaved columns of the image (see DepthwiseBlock). Rows outside the
+// image are a row of zero points; columns outside it are filled in.
+#include <algorithm>
+#include <cstring>
+
+#include "engines/native/convolution.h"
+#include "kernels/kernel_table.h"
+#include "runtime/thread_pool.h"
+
+namespace pyquant::native {
+namespace {
+
+// Columns of one pass, so that they stay in the first-level cache.
+constexpr std::int64_t kColumnBytes = 32 * 1024;
+constexpr std::int64_t kGroupRows = 4;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+class PreparedDepthwise final : public PreparedKernel {
+ public:
+  explicit PreparedDepthwise(const ConvLayer& layer) : layer_(layer) {
+    const Window& window = layer.window;
+    groups_ = divide_up(window.kernel_h, kGroupRows);
+    if (window.dilation_h == 1) {
+      // As many output rows as the interleaved rows hold.
+      while (rows_ < 4 &&
+             window.kernel_h + (2 * rows_ - 1) * window.stride_h <= kGroupRows * groups_) {
+        rows_ *= 2;
+      }
+    }
+    for (std::int64_t first = 0; first < layer.out_channels;
+         first += static_cast<std::int64_t>(kBlockChannels)) {
+      const auto left = static_cast<std::size_t>(layer.out_channels - first);
+      blocks_.push_back({first, std::min(kBlockChannels, left), kBlockVectors});
+    }
+    constants_ = LaneConstants(layer, blocks_);
+    memory_.reserve(blocks_.size() * block_bytes());
+    std::memset(memory_.data(), 0, memory_.size());
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      pack(i);
+    }
+    layer_.weights = nullptr;
+  }
+
+  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
+                                    int threads) const override;
+
+  const ConvLayer& layer() const { return layer_; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t groups() const { return groups_; }
+  const std::vector<LaneBlock>& blocks() const { return blocks_; }
+
+  DepthwiseBlock block(std::size_t index) const {
+    DepthwiseBlock block{};
+    block.weights = weights(index);
+    block.offsets = constants_.offsets(index);
+    block.multipliers = constants_.multipliers(index);
+    block.channels = blocks_[index].channels;
+    block.rows = static_cast<std::size_t>(rows_);
+    block.groups = static_cast<std::size_t>(groups_);
+    block.taps = static_cast<std::size_t>(layer_.window.kernel_w);
+    block.tap_columns = static_cast<std::size_t>(layer_.window.dilation_w);
+    block.stride_columns = static_cast<std::size_t>(layer_.window.stride_w);
+    block.output = layer_.output;
+    return block;
+  }
+
+ private:
+  std::size_t block_bytes() const {
+    return static_cast<std::size_t>(groups_ * layer_.window.kernel_w * rows_) * kColumnGroupBytes;
+  }
+  std::int8_t* weights(std::size_t index) const {
+    return reinterpret_cast<std::int8_t*>(memory_.data()) + index * block_bytes();
+  }
+
+  void pack(std::size_t index) {
+    const Window& window = layer_.window;
+    blocks_[index].for_each_lane([&](std::size_t lane, std::int64_t channel) {
+      std::int8_t* target = weights(index) + 4 * lane;
+      for (std::int64_t group = 0; group < groups_; ++group) {
+        for (std::int64_t kw = 0; kw < window.kernel_w; ++kw) {
+          for (std::int64_t row = 0; row < rows_; ++row, target += kColumnGroupBytes) {
+            for (std::int64_t i = 0; i < kGroupRows; ++i) {
+              const std::int64_t kh = group * kGroupRows + i - row * window.stride_h;
+              if (kh >= 0 && kh < window.kernel_h) {
+                target[i] = layer_.weight(channel, kh, kw, 0);
+              }
+            }
+          }
+        }
+      }
+    });
+  }
+
+  ConvLayer layer_;
+  std::int64_t rows_ = 1;    // output rows of a pass
+  std::int64_t groups_ = 1;  // of four interleaved rows
+  std::vector<LaneBlock> blocks_;
+  LaneConstants constants_;
+  AlignedBuffer memory_;
+};
+
+class BoundDepthwise final : public BoundKernel {
+ public:
+  BoundDepthwise(const PreparedDepthwise& prepared, const Shape& input, const Shape& output,
+                 int threads)
+      : prepared_(prepared), layer_(prepared.layer()), x_(input), y_(output) {
+    const Window& window = layer_.window;
+    const std::int64_t column_bytes =
+        prepared.groups() * static_cast<std::int64_t>(kColumnGroupBytes);
+    const std::int64_t window_columns = std::int64_t{window.kernel_w - 1} * window.dilation_w + 1;
+    pixels_ = std::clamp<std::int64_t>(
+        (kColumnBytes / column_bytes - window_columns) / window.stride_w + 1, 1, y_[2]);
+    const std::int64_t columns = (pixels_ - 1) * window.stride_w + window_columns;
+    thread_bytes_ = static_cast<std::size_t>(columns * column_bytes);
+    scratch_bytes_ = thread_bytes_ * static_cast<std::size_t>(threads);
+    outside_.assign(static_cast<std::size_t>(x_[2] * x_[3]),
+                    static_cast<std::uint8_t>(layer_.input_zero_point));
+    row_count_ = static_cast<std::size_t>(prepared.groups() * kGroupRows);
+    rows_.resize(row_count_ * static_cast<std::size_t>(threads));
+  }
+
+  std::size_t scratch_bytes() const override { return scratch_bytes_; }
+
+  void run(const RunArgs& args) override {
+    const auto blocks = static_cast<std::int64_t>(prepared_.blocks().size());
+    const std::int64_t image_passes = divide_up(y_[1], prepared_.rows());
+    args.pool->run([&](int thread) {
+      auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) +
+                      static_cast<std::size_t>(thread) * thread_bytes_;
+      const Slice slice = slice_of(y_[0] * image_passes * blocks, thread, args.pool->size());
+      for (std::int64_t i = slice.begin; i < slice.end; ++i) {
+        const std::int64_t pass = i / blocks;
+        run_pass(args, pass / image_passes, pass % image_passes * prepared_.rows(),
+                 static_cast<std::size_t>(i % blocks), columns,
+                 rows_.data() + static_cast<std::size_t>(thread) * row_count_);
+      }
+    });
+  }
+
+ private:
+  // The output rows from `first_row` on of one block of channels.
+  void run_pass(const RunArgs& args, std::int64_t image, std::int64_t first_row, std::size_t index,
+                std::uint8_t* columns, const std::uint8_t** rows) const {
+    const Window& window = layer_.window;
+    const std::int64_t channel = prepared_.blocks()[index].first_channel;
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    for (std::size_t i = 0; i < row_count_; ++i) {
+      const std::int64_t row = first_row * window.stride_h - window.pad_top +
+                               static_cast<std::int64_t>(i) * window.dilation_h;
+      rows[i] = row < 0 || row >= x_[1] ? outside_.data()
+                                        : x + (image * x_[1] + row) * x_[2] * x_[3] + channel;
+    }
+    DepthwiseBlock block = prepared_.block(index);
+    block.pixel_stride = static_cast<std::size_t>(y_[3]);
+    block.row_stride = static_cast<std::size_t>(y_[2] * y_[3]);
+    const auto row_count = static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
+    auto* y = static_cast<std::byte*>(args.output) +
+              static_cast<std::size_t>((image * y_[1] + first_row) * y_[2] * y_[3] + channel) *
+                  layer_.output_size;
+    for (std::int64_t first = 0; first < y_[2]; first += pixels_) {
+      const std::int64_t count = std::min(pixels_, y_[2] - first);
+      fill_columns(first, count, block, rows, columns);
+      kernels_.convolve_depthwise(block, columns, static_cast<std::size_t>(count), row_count,
+                                  y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
+    }
+  }
+
+  // The columns under the windows of `count` output pixels.
+  void fill_columns(std::int64_t first, std::int64_t count, const DepthwiseBlock& block,
+                    const std::uint8_t** rows, std::uint8_t* columns) const {
+    const Window& window = layer_.window;
+    const std::int64_t begin = first * window.stride_w - window.pad_left;
+    const std::int64_t end = begin + (count - 1) * window.stride_w +
+                             std::int64_t{window.kernel_w - 1} * window.dilation_w + 1;
+    const std::int64_t inside_begin = std::clamp<std::int64_t>(0, begin, end);
+    const std::int64_t inside_end = std::clamp(x_[2], inside_begin, end);
+    const std::size_t column_bytes = block.groups * kColumnGroupBytes;
+    const auto fill = [&](std::int64_t from, std::int64_t to) {
+      std::memset(columns + static_cast<std::size_t>(from - begin) * column_bytes,
+                  layer_.input_zero_point, static_cast<std::size_t>(to - from) * column_bytes);
+    };
+    fill(begin, inside_begin);
+    fill(inside_end, end);
+    if (inside_begin == inside_end) {
+      return;
+    }
+    const auto pixel_bytes = static_cast<std::size_t>(x_[3]);
+    const std::size_t skipped = static_cast<std::size_t>(inside_begin) * pixel_bytes;
+    for (std::size_t i = 0; i < row_count_; ++i) {
+      rows[i] += skipped;
+    }
+    kernels_.interleave(rows, block.groups, block.channels, pixel_bytes,
+                        static_cast<std::size_t>(inside_end - inside_begin),
+                        columns + static_cast<std::size_t>(inside_begin - begin) * column_bytes);
+    for (std::size_t i = 0; i < row_count_; ++i) {
+      rows[i] -= skipped;
+    }
+  }
+
+  const KernelTable& kernels_ = kernel_table();
+  const PreparedDepthwise& prepared_;
+  const ConvLayer& layer_;
+  Shape x_, y_;
+  std::int64_t pixels_ = 1;  // output pixels whose columns are interleaved at a time
+  std::vector<std::uint8_t> outside_;
+  std::size_t row_count_ = 0;              // rows that are interleaved
+  std::vector<const std::uint8_t*> rows_;  // per thread
+  std::size_t thread_bytes_ = 0, scratch_bytes_ = 0;
+};
+
+std::unique_ptr<BoundKernel> PreparedDepthwise::bind(std::span<const Shape> inputs,
+                                                     const Shape& output, int threads) const {
+  return std::make_unique<BoundDepthwise>(*this, inputs[0], output, threads);
+}
+
+}  // namespace
+
+bool is_depthwise(const ConvLayer& layer) {
+  return layer.groups > 1 && layer.group_in() == 1 && layer.group_out() == 1;
+}
+
+std::unique_ptr<PreparedKernel> prepare_depthwise(const ConvLayer& layer) {
+  return std::make_unique<PreparedDepthwise>(layer);
+}
+
+}  // namespace pyquant::native

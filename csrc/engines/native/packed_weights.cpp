@@ -1,0 +1,104 @@
+#include "engines/native/packed_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pyquant::native {
+namespace {
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// How many groups to merge: the number with the least work, in vector operations.
+std::int64_t merged_members(const ConvLayer& layer) {
+  constexpr std::int64_t kStoring = 3;  // what it costs to store a vector
+  std::int64_t best = 1;
+  std::int64_t best_cost = 0;
+  for (std::int64_t members = 1; members <= layer.groups; ++members) {
+    const bool fits_block =
+        members * layer.group_out() <= static_cast<std::int64_t>(kBlockChannels);
+    if (layer.groups % members != 0 || (members != 1 && !fits_block)) {
+      continue;
+    }
+    const std::int64_t steps = layer.kernel_pixels() * divide_up(members * layer.group_in(), 4);
+    const std::int64_t cost =
+        layer.groups / members *
+        divide_up(members * layer.group_out(), static_cast<std::int64_t>(kVectorChannels)) *
+        (steps + kStoring);
+    if (members == 1 || cost <= best_cost) {
+      best = members;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+PackedWeights::PackedWeights(const ConvLayer& layer) : members_(merged_members(layer)) {
+  const std::int64_t merged_in = members_ * layer.group_in();
+  const std::int64_t merged_out = members_ * layer.group_out();
+  rows_ = members_ == layer.groups && (layer.window.dilation_w == 1 || layer.window.kernel_w == 1);
+  run_bytes_ = merged_in * (rows_ ? layer.window.kernel_w : 1);
+  runs_ = rows_ ? layer.window.kernel_h : layer.kernel_pixels();
+
+  constexpr auto kBlock = static_cast<std::int64_t>(kBlockChannels);
+  std::size_t bytes = 0;
+  std::vector<LaneBlock> lanes;
+  for (std::int64_t merged = 0; merged < layer.groups / members_; ++merged) {
+    for (std::int64_t first = 0; first < merged_out; first += kBlock) {
+      const auto channels = static_cast<std::size_t>(std::min(kBlock, merged_out - first));
+      blocks_.push_back({{merged * merged_out + first, channels,
+                          (channels + kVectorChannels - 1) / kVectorChannels},
+                         merged * merged_in,
+                         bytes});
+      lanes.push_back(blocks_.back().lanes);
+      bytes += block_bytes(blocks_.back());
+    }
+  }
+  constants_ = LaneConstants(layer, lanes);
+  memory_.reserve(bytes);
+  std::memset(memory_.data(), 0, memory_.size());
+  for (const WeightBlock& block : blocks_) {
+    pack(layer, block);
+  }
+}
+
+std::size_t PackedWeights::block_bytes(const WeightBlock& block) const {
+  return static_cast<std::size_t>(runs_) * steps() * 4 * block.lanes.vectors * kVectorChannels;
+}
+
+void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
+  auto* target = reinterpret_cast<std::int8_t*>(memory_.data()) + block.weights;
+  const std::size_t step_bytes = 4 * block.lanes.vectors * kVectorChannels;
+  block.lanes.for_each_lane([&](std::size_t lane, std::int64_t channel) {
+    // Where this channel's own group begins in a pixel's run.
+    const std::int64_t group_first =
+        channel / layer.group_out() * layer.group_in() - block.first_input;
+    for (std::int64_t kh = 0; kh < layer.window.kernel_h; ++kh) {
+      for (std::int64_t kw = 0; kw < layer.window.kernel_w; ++kw) {
+        const std::int64_t run = rows_ ? kh : kh * layer.window.kernel_w + kw;
+        const std::int64_t begin = (rows_ ? kw * members_ * layer.group_in() : 0) + group_first;
+        for (std::int64_t in = 0; in < layer.group_in(); ++in) {
+          const auto position = static_cast<std::size_t>(begin + in);
+          const std::size_t step = static_cast<std::size_t>(run) * steps() + position / 4;
+          target[step * step_bytes + 4 * lane + position % 4] = layer.weight(channel, kh, kw, in);
+        }
+      }
+    }
+  });
+}
+
+ConvBlock PackedWeights::block(std::size_t index) const {
+  const WeightBlock& block = blocks_[index];
+  const std::size_t next = index + 1 == blocks_.size() ? 0 : index + 1;
+  const auto* weights = reinterpret_cast<const std::int8_t*>(memory_.data());
+  return {weights + block.weights,
+          constants_.offsets(index),
+          constants_.multipliers(index),
+          block.lanes.vectors,
+          block.lanes.channels,
+          weights + blocks_[next].weights,
+          weights + blocks_[next].weights + block_bytes(blocks_[next])};
+}
+
+}  // namespace pyquant::native

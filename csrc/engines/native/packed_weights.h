@@ -1,0 +1,50 @@
+// The weights of a convolution in the order in which the `convolve` kernel reads them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engines/native/conv_layer.h"
+
+namespace pyquant::native {
+
+// A block of output channels and the input channels that they read.
+struct WeightBlock {
+  LaneBlock lanes;
+  std::int64_t first_input;  // channel
+  std::size_t weights;       // position of its weights
+};
+
+// Groups are multiplied one after the other; narrow ones are merged with their neighbours, the
+// weights between what were different groups being zero, so that they fill a vector.
+//
+// A pixel's inputs come in runs of contiguous bytes: a row of the kernel where its pixels are
+// neighbours and all channels are used, else one pixel of it.
+class PackedWeights {
+ public:
+  explicit PackedWeights(const ConvLayer& layer);
+
+  const std::vector<WeightBlock>& blocks() const { return blocks_; }
+  std::int64_t run_bytes() const { return run_bytes_; }
+  std::int64_t runs() const { return runs_; }
+  bool runs_are_rows() const { return rows_; }
+  // 4-byte steps in a run.
+  std::size_t steps() const { return static_cast<std::size_t>((run_bytes_ + 3) / 4); }
+
+  std::size_t bytes() const { return memory_.size(); }
+  // What `convolve` needs of a block. The block after it is fetched while it is being read.
+  ConvBlock block(std::size_t index) const;
+
+ private:
+  std::size_t block_bytes(const WeightBlock& block) const;
+  void pack(const ConvLayer& layer, const WeightBlock& block);
+
+  std::int64_t members_ = 1;  // groups that are merged into one
+  std::int64_t run_bytes_ = 0, runs_ = 0;
+  bool rows_ = false;
+  std::vector<WeightBlock> blocks_;
+  LaneConstants constants_;
+  AlignedBuffer memory_;
+};
+
+}  // namespace pyquant::native

@@ -1,0 +1,194 @@
+// Convolution as an implicit matrix product: a tile of output pixels times a block of channels
+// stays in registers while the inputs of its taps pass by. Each step takes 4 input bytes of every
+// pixel, broadcast to all lanes, and the weights of these 4 inputs for all channels.
+#include "kernels/avx512_vnni/output.h"
+
+namespace pyquant::avx512_vnni {
+namespace {
+
+// 28 of the 32 registers hold accumulators where the shape allows.
+constexpr int kMaxPixels[] = {14, 14, 7, 7};  // by vectors - 1
+
+template <int... kIndex>
+struct Indices {};
+template <int kCount>
+using Range = Indices<__integer_pack(kCount)...>;
+
+// The 4 bytes at a moving address and at up to 13 multiples of the stride from it, without a
+// pointer for each.
+struct Cursor {
+  const std::uint8_t* first;    // pixel 0
+  const std::uint8_t* seventh;  // pixel 7
+  std::ptrdiff_t stride, stride3, stride5;
+
+  template <int kPixel>
+  PYQUANT_INLINE __m512i broadcast() const {
+    const std::uint8_t* base = kPixel < 7 ? first : seventh;
+    constexpr int kPart = kPixel % 7;
+    __m512i value;
+    if constexpr (kPart == 0) {
+      asm volatile("vpbroadcastd (%1), %0" : "=v"(value) : "r"(base));
+    } else if constexpr (kPart == 3 || kPart == 6) {
+      asm volatile("vpbroadcastd (%1,%2,%c3), %0"
+                   : "=v"(value)
+                   : "r"(base), "r"(stride3), "i"(kPart / 3));
+    } else if constexpr (kPart == 5) {
+      asm volatile("vpbroadcastd (%1,%2,1), %0" : "=v"(value) : "r"(base), "r"(stride5));
+    } else {
+      asm volatile("vpbroadcastd (%1,%2,%c3), %0"
+                   : "=v"(value)
+                   : "r"(base), "r"(stride), "i"(kPart));
+    }
+    return value;
+  }
+};
+
+template <int kVectors>
+struct Pixel {
+  __m512i sums[kVectors];
+};
+
+template <int kVectors, int kPixels>
+struct Tile {
+  Pixel<kVectors> pixels[kPixels];
+};
+
+// The last of four weight vectors stays in memory: registers have run out.
+template <int kVectors, int kPixel, int kPixels>
+PYQUANT_INLINE void step_pixel(Tile<kVectors, kPixels>& tile, const Cursor& cursor,
+                               const std::int8_t* weights, const __m512i* w) {
+  const __m512i x = cursor.broadcast<kPixel>();
+  Pixel<kVectors>& pixel = tile.pixels[kPixel];
+  multiply_add(pixel.sums[0], x, w[0]);
+  if constexpr (kVectors > 1) {
+    multiply_add(pixel.sums[1], x, w[1]);
+  }
+  if constexpr (kVectors > 2) {
+    multiply_add(pixel.sums[2], x, w[2]);
+  }
+  if constexpr (kVectors > 3) {
+    multiply_add<192>(pixel.sums[3], x, weights);
+  }
+}
+
+template <int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void step(Tile<kVectors, kPixels>& tile, const Cursor& cursor,
+                         const std::int8_t* weights, Indices<kIndex...>) {
+  __m512i w[3];
+  w[0] = load<0>(weights);
+  if constexpr (kVectors > 1) {
+    w[1] = load<64>(weights);
+  }
+  if constexpr (kVectors > 2) {
+    w[2] = load<128>(weights);
+  }
+  (step_pixel<kVectors, kIndex>(tile, cursor, weights, w), ...);
+}
+
+template <int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void start(Tile<kVectors, kPixels>& tile, const std::int32_t* offsets,
+                          Indices<kIndex...>) {
+  ((tile.pixels[kIndex / kVectors].sums[kIndex % kVectors] =
+        load<64 * (kIndex % kVectors)>(offsets)),
+   ...);
+}
+
+template <int kVectors, int kFirst, int kPixels>
+PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile, const Packer<kVectors>& packer,
+                                std::uint8_t* y, std::size_t stride) {
+  constexpr int kGroup = Packer<kVectors>::kPixels;
+  constexpr int kCount = kPixels - kFirst < kGroup ? kPixels - kFirst : kGroup;
+  __m512i sums[kGroup * kVectors];
+  for (int i = 0; i < kGroup * kVectors; ++i) {
+    const int pixel = i / kVectors < kCount ? kFirst + i / kVectors : kFirst;
+    sums[i] = tile.pixels[pixel].sums[i % kVectors];
+  }
+  packer.store(sums, kCount, y + kFirst * stride, stride);
+}
+
+template <int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const Packer<kVectors>& packer,
+                          std::uint8_t* y, std::size_t stride, Indices<kIndex...>) {
+  (store_group<kVectors, kIndex * Packer<kVectors>::kPixels>(tile, packer, y, stride), ...);
+}
+
+template <int kVectors, int kPixels>
+__attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
+                                            const ConvLayout& layout, const ConvBlock& block,
+                                            void* y) {
+  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  for (std::size_t pixel = 0; pixel < kPixels; ++pixel) {
+    alignas(64) std::int32_t sums[16 * kVectors];
+    for (int i = 0; i < kVectors; ++i) {
+      _mm512_store_si512(sums + 16 * i, tile.pixels[pixel].sums[i]);
+    }
+    store_pixel(layout.output, sums, block.multipliers, kVectors, block.channels,
+                static_cast<char*>(y) + pixel * layout.output_stride * size);
+  }
+}
+
+template <int kVectors, int kPixels>
+__attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock& block,
+                                             const std::uint8_t* x, void* y) {
+  constexpr int kGroups = (kPixels + Packer<kVectors>::kPixels - 1) / Packer<kVectors>::kPixels;
+  Tile<kVectors, kPixels> tile;
+  start(tile, block.offsets, Range<kVectors * kPixels>());
+  const std::int8_t* weights = block.weights;
+  const std::int8_t* next = block.prefetch;
+  const std::ptrdiff_t stride = layout.pixel_stride;
+  Cursor cursor = {x, x, stride, 3 * stride, 5 * stride};
+  for (std::size_t tap = 0; tap < layout.tap_count; ++tap) {
+    cursor.first = x + layout.taps[tap];
+    cursor.seventh = cursor.first + 7 * stride;
+    for (std::size_t left = layout.steps; left != 0; --left) {
+      step(tile, cursor, weights, Range<kPixels>());
+      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+      next += 64;
+      weights += 64 * kVectors;
+      cursor.first += 4;
+      cursor.seventh += 4;
+    }
+  }
+  block.prefetch = next < block.prefetch_end ? next : block.weights;
+  // Keeps what follows out of the loop's registers.
+  asm volatile("" ::: "memory");
+  if (layout.output.kind == OutputStage::Kind::kUInt8) {
+    store(tile, Packer<kVectors>(layout.output, block.multipliers, block.channels),
+          static_cast<std::uint8_t*>(y), layout.output_stride, Range<kGroups>());
+  } else {
+    const Tile<kVectors, kPixels> copy = tile;
+    store_slowly(copy, layout, block, y);
+  }
+}
+
+using TileFunction = void (*)(const ConvLayout&, ConvBlock&, const std::uint8_t*, void*);
+
+template <int kVectors, typename Pixels>
+struct Tiles;
+template <int kVectors, int... kIndex>
+struct Tiles<kVectors, Indices<kIndex...>> {
+  static constexpr TileFunction kFunctions[] = {convolve_tile<kVectors, kIndex + 1>...};
+};
+
+constexpr const TileFunction* kTiles[] = {
+    Tiles<1, Range<kMaxPixels[0]>>::kFunctions, Tiles<2, Range<kMaxPixels[1]>>::kFunctions,
+    Tiles<3, Range<kMaxPixels[2]>>::kFunctions, Tiles<4, Range<kMaxPixels[3]>>::kFunctions};
+
+}  // namespace
+
+void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t pixels,
+              void* y) {
+  const TileFunction* functions = kTiles[block.vectors - 1];
+  const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
+  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  // Tiles of nearly the same size: a narrow one cannot hide the latency of its multiplications.
+  for (std::size_t tiles = (pixels + largest - 1) / largest; tiles != 0; --tiles) {
+    const std::size_t count = (pixels + tiles - 1) / tiles;
+    functions[count - 1](layout, block, x, y);
+    x += static_cast<std::ptrdiff_t>(count) * layout.pixel_stride;
+    y = static_cast<char*>(y) + count * layout.output_stride * size;
+    pixels -= count;
+  }
+}
+
+}  // namespace pyquant::avx512_vnni

@@ -1,0 +1,82 @@
+// What the drivers in engines/native hand to the kernels that multiply: convolutions as implicit
+// matrix products over NHWC images, and depthwise convolutions.
+//
+// Both kinds compute up to kBlockChannels output channels at a time, as 1 to 4 vectors of 16 int32
+// lanes. Which channel a lane holds follows from what the kernels' final pack instructions do;
+// weights, offsets and multipliers come in that order (lane_channel).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pyquant {
+
+// How a float becomes uint8: clamp(rne(value) + zero_point, low, high).
+struct OutputRange {
+  std::int32_t zero_point;
+  std::int32_t low, high;
+};
+
+inline constexpr std::size_t kVectorChannels = 16;
+inline constexpr std::size_t kBlockVectors = 4;
+inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
+
+// The channel, within its block of `vectors` vectors, of a lane of a vector.
+constexpr std::size_t lane_channel(std::size_t vectors, std::size_t vector, std::size_t lane) {
+  return 4 * vectors * (lane / 4) + 4 * vector + lane % 4;
+}
+
+// From accumulators to outputs.
+struct OutputStage {
+  enum class Kind : std::uint8_t {
+    kUInt8,         // every accumulator * multiplier is known to fit int32
+    kUInt8Clamped,  // not known: clamped as floats
+    kFloat,         // float(accumulator) * multiplier; no range
+  };
+  Kind kind;
+  OutputRange range;
+};
+
+// The layer, the same for all of its blocks. A pixel's inputs are `tap_count` runs of 4 * `steps`
+// contiguous bytes; where a run has fewer inputs, the weights of the excess are zero, and the bytes
+// are readable.
+struct ConvLayout {
+  const std::ptrdiff_t* taps;  // from a pixel to each of its runs, in bytes
+  std::size_t tap_count;
+  std::size_t steps;
+  std::ptrdiff_t pixel_stride;  // input bytes from one output pixel to the next
+  std::size_t output_stride;    // outputs from one output pixel to the next
+  OutputStage output;
+};
+
+// One block of output channels. Arrays are in lane order and aligned to 64 bytes.
+struct ConvBlock {
+  const std::int8_t* weights;     // [tap][step][vector][lane][4]
+  const std::int32_t* offsets;    // [vector][lane]: initial accumulators
+  const float* multipliers;       // [vector][lane]
+  std::size_t vectors, channels;  // channels <= 16 * vectors are stored
+
+  // The weights that the next block reads: fetched into the cache while this one multiplies. The
+  // kernel advances `prefetch` up to `prefetch_end`.
+  const std::int8_t* prefetch;
+  const std::int8_t* prefetch_end;
+};
+
+// Up to kBlockChannels channels of a depthwise convolution. It reads columns of interleaved rows:
+// a column is `groups` times [vector][lane][4], the 4 being the same channel of 4 input rows.
+// `rows` (1, 2 or 4) output rows are computed from one set of columns.
+struct DepthwiseBlock {
+  const std::int8_t* weights;   // [group][tap][row][vector][lane][4]
+  const std::int32_t* offsets;  // [vector][lane]
+  const float* multipliers;     // [vector][lane]
+  std::size_t channels;
+  std::size_t rows, groups;
+  std::size_t taps;                         // of one row of the kernel
+  std::size_t tap_columns, stride_columns;  // columns between taps and between output pixels
+  std::size_t pixel_stride, row_stride;     // in outputs
+  OutputStage output;
+};
+
+inline constexpr std::size_t kColumnGroupBytes = 4 * kBlockChannels;
+
+}  // namespace pyquant

@@ -1,0 +1,235 @@
+"""``pyquant quantize``: from a float model to a bundle, with a report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyquant.cli.console import decibels, megabytes, milliseconds, new_table, show, stage
+from pyquant.cli.output import check_executorch, check_folder
+from pyquant.errors import IoError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pyquant.cli.samples import ImagePreprocessing
+    from pyquant.targets import QuantizedModule
+
+TARGETS = ("executorch", "torchscript", "pyq")
+_JUDGED_SAMPLES = 16
+
+
+def _sizes(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", value):
+        raise click.BadParameter(f"{value!r} is not sizes like 1x3x224x224")
+    return tuple(int(size) for size in re.split("[x,]", value))
+
+
+def _numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not numbers like 0.485,0.456,0.406") from None
+    if len(numbers) != 3:
+        raise click.BadParameter("takes three numbers, for red, green and blue")
+    return numbers
+
+
+def _positive(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    numbers = _numbers(context, parameter, value)
+    if numbers is not None and not all(number > 0 for number in numbers):
+        raise click.BadParameter("must be positive")
+    return numbers
+
+
+def _targets(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(value.split(","))
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown:
+        raise click.BadParameter(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
+    return names
+
+
+@click.command()
+@click.argument("model")
+@click.option("--calib", "data", required=True, metavar="DATA", help="Typical inputs; see above.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--targets", callback=_targets, default=",".join(TARGETS), show_default=True)
+@click.option(
+    "--input-shape", callback=_sizes, metavar="NxCxHxW", help="For random data; sizes images too."
+)
+@click.option("--samples", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--preprocess", type=click.Choice(["imagenet"]), help="For folders of images.")
+@click.option("--resize", type=click.IntRange(1), help="Images: the shorter side, in pixels.")
+@click.option("--crop", callback=_sizes, metavar="HxW", help="Images: centre crop, N or HxW.")
+@click.option(
+    "--mean", callback=_numbers, metavar="R,G,B", help="Images: per channel, of pixels in 0..1."
+)
+@click.option("--std", callback=_positive, metavar="R,G,B", help="Images: likewise.")
+@click.option("--weights", type=click.Choice(["default", "none"]), default="default")
+@click.option("--engine", default="auto", show_default=True, help="Measured in the report.")
+def quantize(
+    model: str,
+    data: str,
+    output: Path,
+    targets: tuple[str, ...],
+    input_shape: tuple[int, ...] | None,
+    samples: int,
+    preprocess: str | None,
+    resize: int | None,
+    crop: tuple[int, ...] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    weights: str,
+    engine: str,
+) -> None:
+    """Quantize MODEL to int8 and write a bundle.
+
+    \b
+    MODEL   torchvision:NAME, timm:NAME, package.module:factory, or an exported FILE.pt2
+    DATA    a folder of images; a .npy, .npz or .pt file with samples in the first dimension;
+            or "random", which is good for measuring speed only
+    """
+    import torch
+
+    import pyquant
+    from pyquant.cli.models import load_model
+    from pyquant.cli.samples import load_samples
+
+    check_folder(output)
+    if "executorch" in targets:
+        check_executorch()
+    preparation = _preprocessing(preprocess, resize, crop, mean, std, input_shape)
+    with stage(f"Loading {model}"):
+        loaded = load_model(model, pretrained=weights == "default")
+    shape = input_shape
+    if shape is None and loaded.example_inputs is not None:
+        shape = tuple(loaded.example_inputs[0].shape)
+    with stage("Reading the calibration data"):
+        inputs = load_samples(data, samples, shape, preparation)
+    if data == "random":
+        show("[yellow]Calibrated on random numbers: for speed tests only, not for use.[/]")
+    examples = tuple(value[:1] for value in inputs)
+    with stage("Capturing the model"):
+        prepared = pyquant.prepare(loaded.model, examples)
+    batches = zip(*(torch.split(value, 8) for value in inputs), strict=True)
+    pyquant.calibrate(prepared, list(batches))
+    with stage("Lowering to int8"):
+        quantized = pyquant.lower(pyquant.convert(prepared), engine=engine)
+    if quantized.program is not None:
+        quantized.program.name = loaded.name
+    _report(loaded.name, loaded.model, quantized, inputs)
+    _write(quantized, output, targets, examples, preparation if Path(data).is_dir() else None)
+
+
+def _preprocessing(
+    preset: str | None,
+    resize: int | None,
+    crop: tuple[int, ...] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    input_shape: tuple[int, ...] | None,
+) -> ImagePreprocessing:
+    import dataclasses
+
+    from pyquant.cli.samples import ImagePreprocessing
+
+    base = ImagePreprocessing.imagenet() if preset == "imagenet" else ImagePreprocessing()
+    if crop is not None and len(crop) > 2:
+        raise click.BadParameter("--crop takes one or two sizes")
+    if input_shape is not None and (preset, resize, crop) == (None, None, None):
+        resize, crop = max(input_shape[-2:]), input_shape[-2:]
+    square = None if crop is None else (crop[0], crop[-1])
+    given: dict[str, Any] = {"resize": resize, "crop": square, "mean": mean, "std": std}
+    return dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})
+
+
+def _report(
+    name: str, model: nn.Module, quantized: QuantizedModule, inputs: tuple[Tensor, ...]
+) -> None:
+    import torch
+
+    from pyquant.cli.measure import float_bytes, interleaved, one_thread, sqnr
+    from pyquant.ir.serialize import to_bytes
+
+    judged = tuple(value[:_JUDGED_SAMPLES] for value in inputs)
+    examples = tuple(value[:1] for value in inputs)
+    with stage("Comparing with the float model"), torch.inference_mode():
+        # One by one: an exported model may be bound to its batch size.
+        pairs = [
+            (model(*sample), quantized(*sample))
+            for sample in zip(*(torch.split(value, 1) for value in judged), strict=True)
+        ]
+        error = sqnr([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        calls = {"fp32": lambda: model(*examples), "int8": lambda: quantized(*examples)}
+        with one_thread():
+            timings = interleaved(calls, 30, 3.0)
+    size = sum(len(to_bytes(module.program)) for module in quantized.programs)
+    nodes = sum(len(module.program.nodes) for module in quantized.programs)
+    before = float_bytes(model)
+    fp32, int8 = timings["fp32"].median, timings["int8"].median
+    table = new_table(name, "", "fp32", "int8", "int8 is", right=("fp32", "int8", "int8 is"))
+    table.add_row("size", megabytes(before), megabytes(size), f"{before / size:.1f}x smaller")
+    table.add_row(
+        "latency, batch 1, 1 thread, median",
+        milliseconds(fp32),
+        milliseconds(int8),
+        f"{fp32 / int8:.1f}x faster" if fp32 >= int8 else f"{int8 / fp32:.1f}x slower",
+    )
+    table.add_row(f"SQNR on {len(judged[0])} samples", "", decibels(error), "")
+    table.add_row("int8 operators", "", str(nodes), "")
+    table.add_row("operators left in float", "", str(len(quantized.float_operators)), "")
+    show(table)
+    if quantized.float_operators:
+        left = new_table("Left in float", "node", "operator", "why")
+        for operator in quantized.float_operators:
+            left.add_row(operator.name, operator.target, operator.why)
+        show(left)
+
+
+def _write(
+    quantized: QuantizedModule,
+    output: Path,
+    targets: tuple[str, ...],
+    examples: tuple[Tensor, ...],
+    preparation: ImagePreprocessing | None,
+) -> None:
+    from pyquant import mobile
+
+    phones = tuple(target for target in targets if target != "pyq")
+    if not phones:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise IoError(f"cannot write to {output}: {error.strerror or error}") from error
+        quantized.save(output / "model.pyq")
+        show(f"wrote {output / 'model.pyq'}")
+        return
+    description = None
+    if preparation is not None:
+        description = mobile.Preprocessing(
+            resize=None if preparation.resize is None else (preparation.resize,) * 2,
+            crop=preparation.crop,
+            mean=preparation.mean,
+            std=preparation.std,
+        )
+    with stage(f"Exporting to {', '.join(phones)}, and running every file once"):
+        bundle = mobile.export(
+            quantized,
+            output,
+            targets=phones,
+            example_inputs=examples,
+            preprocessing=description,
+            progress=False,
+        )
+    for record in bundle.manifest.files:
+        show(f"wrote {output / record.name}  [dim]{megabytes(record.size)}[/]")

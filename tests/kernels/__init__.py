@@ -1,0 +1,1 @@
+"""Every kernel of every engine against the NumPy operators of ``tests/reference``."""

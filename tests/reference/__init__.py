@@ -1,0 +1,23 @@
+"""The operators of ``csrc/include/pyquant/operator.h`` in plain NumPy, from its text alone."""
+
+from reference.add import add
+from reference.conv2d import conv2d, linear
+from reference.layout import flatten, lookup_table, pad
+from reference.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from reference.quantize import dequantize, quantize
+from reference.rounding import round_to_uint8
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "add",
+    "avg_pool2d",
+    "conv2d",
+    "dequantize",
+    "flatten",
+    "linear",
+    "lookup_table",
+    "max_pool2d",
+    "pad",
+    "quantize",
+    "round_to_uint8",
+]
