@@ -8,7 +8,7 @@ class PyquantError(Exception):
 
 
 class CaptureError(PyquantError):
-    """The model cannot be turned into a graph (``torch.export`` failed), or is not a float model."""
+    """The model is no float model, or ``torch.export`` cannot turn it into a graph."""
 
 
 class CalibrationError(PyquantError):
@@ -36,7 +36,7 @@ class UnsupportedError(PyquantError):
 
 
 class ExportError(PyquantError):
-    """A mobile bundle could not be made, or one of its files gave other numbers than the Program."""
+    """A bundle could not be made, or one of its files gave other numbers than the Program."""
 
 
 class IoError(PyquantError, OSError):

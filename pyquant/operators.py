@@ -89,7 +89,8 @@ class Kernel:
         if len(inputs) != len(self.inputs):
             raise InvalidInputError(f"takes {len(self.inputs)} inputs, not {len(inputs)}")
         quantized = any(value.dtype == torch.quint8 for value in inputs)
-        raw = [self._raw(value, qparams) for value, qparams in zip(inputs, self.inputs, strict=True)]
+        pairs = zip(inputs, self.inputs, strict=True)
+        raw = [self._raw(value, qparams) for value, qparams in pairs]
         result = self._kernel.run(raw)
         if not quantized or self.output is None:
             return result
@@ -143,6 +144,13 @@ def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
+def _padding(value: Pair | tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right."""
+    if isinstance(value, int):
+        return (value, value, value, value)
+    return value if len(value) == 4 else (*value, *value)
+
+
 class ConvBnRelu2d(Kernel):
     """Fused convolution, BatchNorm and clamp in int8, from float parameters.
 
@@ -186,10 +194,16 @@ class ConvBnRelu2d(Kernel):
     ) -> None:
         if weight.ndim != 4:
             raise InvalidInputError(f"the weight has {weight.ndim} dimensions, not 4")
-        pads = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
-        pads = pads * 2 if len(pads) == 2 else pads
+        top, left, bottom, right = _padding(padding)
         window = ops.Window(
-            weight.shape[2], weight.shape[3], *_pair(stride), *pads, *_pair(dilation)
+            weight.shape[2],
+            weight.shape[3],
+            *_pair(stride),
+            top,
+            left,
+            bottom,
+            right,
+            *_pair(dilation),
         )
         low, high = _bounds(activation, output_qparams)
         quantized, scales, quantized_bias = _quantize(weight, bias, batch_norm, input_qparams)
@@ -262,7 +276,5 @@ def _quantize(
             raise InvalidInputError("the BatchNorm has no running statistics")
         gamma = torch.ones(channels) if batch_norm.weight is None else batch_norm.weight.detach()
         beta = torch.zeros(channels) if batch_norm.bias is None else batch_norm.bias.detach()
-        weight, bias = _C.fold_batch_norm(
-            weight, bias, mean, variance, gamma, beta, batch_norm.eps
-        )
+        weight, bias = _C.fold_batch_norm(weight, bias, mean, variance, gamma, beta, batch_norm.eps)
     return _C.quantize_weight(weight, bias, input_qparams.scale)

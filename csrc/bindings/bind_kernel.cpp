@@ -14,8 +14,8 @@ namespace {
 
 Window read_window(const py::handle& from) {
   const auto get = [&](const char* name) { return from.attr(name).cast<std::int32_t>(); };
-  return {get("kernel_h"), get("kernel_w"),   get("stride_h"),  get("stride_w"),
-          get("pad_top"),  get("pad_left"),   get("pad_bottom"), get("pad_right"),
+  return {get("kernel_h"),   get("kernel_w"),  get("stride_h"),   get("stride_w"),
+          get("pad_top"),    get("pad_left"),  get("pad_bottom"), get("pad_right"),
           get("dilation_h"), get("dilation_w")};
 }
 
@@ -155,16 +155,16 @@ class PythonKernel {
 void bind_kernel(py::module_& module) {
   py::class_<PythonKernel>(module, "Kernel",
                            "One prepared operator; see pyquant.operators for its faces.")
-      .def(py::init<const py::object&, const std::vector<py::object>&, const py::object&,
-                    const std::optional<at::Tensor>&, const std::vector<float>&,
-                    const std::optional<at::Tensor>&, const std::string&, int,
-                    const std::string&>(),
-           py::arg("op"), py::arg("inputs"), py::arg("output"), py::kw_only(),
-           py::arg("weight") = py::none(), py::arg("weight_scales") = std::vector<float>(),
-           py::arg("bias") = py::none(), py::arg("engine") = "auto", py::arg("threads") = 1,
-           py::arg("name") = "kernel",
-           "op: a dataclass of pyquant.ir.ops. inputs, output: (scale, zero_point) of a uint8\n"
-           "activation, or None for float32. weight int8, bias int32.")
+      .def(
+          py::init<const py::object&, const std::vector<py::object>&, const py::object&,
+                   const std::optional<at::Tensor>&, const std::vector<float>&,
+                   const std::optional<at::Tensor>&, const std::string&, int, const std::string&>(),
+          py::arg("op"), py::arg("inputs"), py::arg("output"), py::kw_only(),
+          py::arg("weight") = py::none(), py::arg("weight_scales") = std::vector<float>(),
+          py::arg("bias") = py::none(), py::arg("engine") = "auto", py::arg("threads") = 1,
+          py::arg("name") = "kernel",
+          "op: a dataclass of pyquant.ir.ops. inputs, output: (scale, zero_point) of a uint8\n"
+          "activation, or None for float32. weight int8, bias int32.")
       .def("run", &PythonKernel::run, py::arg("inputs"))
       .def_property_readonly("engine", &PythonKernel::engine);
 }

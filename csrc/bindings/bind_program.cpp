@@ -35,8 +35,8 @@ py::dict describe(const TensorInfo& info) {
   py::dict result;
   result["name"] = info.name;
   result["dtype"] = to_string(info.dtype);
-  result["shape"] = py::tuple(py::cast(
-      std::vector<std::int64_t>(info.shape.begin(), info.shape.end())));
+  result["shape"] =
+      py::tuple(py::cast(std::vector<std::int64_t>(info.shape.begin(), info.shape.end())));
   result["scale"] = info.qparams.scale;
   result["zero_point"] = info.qparams.zero_point;
   return result;
@@ -71,8 +71,7 @@ class PythonSession {
 }  // namespace
 
 void bind_program(py::module_& module) {
-  py::class_<Program, std::shared_ptr<Program>>(module, "Program",
-                                                "A verified, immutable Program.")
+  py::class_<Program, std::shared_ptr<Program>>(module, "Program", "A verified, immutable Program.")
       .def_static(
           "load",
           [](const std::string& path) {

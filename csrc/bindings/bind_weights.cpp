@@ -33,9 +33,9 @@ void bind_weights(py::module_& module) {
          float epsilon) {
         const at::Tensor folded_weight = weight.clone();
         const at::Tensor folded_bias = bias.clone();
-        fold_batch_norm({floats_of(mean), floats_of(variance), floats_of(gamma), floats_of(beta),
-                         epsilon},
-                        floats_of(folded_weight), floats_of(folded_bias));
+        fold_batch_norm(
+            {floats_of(mean), floats_of(variance), floats_of(gamma), floats_of(beta), epsilon},
+            floats_of(folded_weight), floats_of(folded_bias));
         return py::make_tuple(folded_weight, folded_bias);
       },
       py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("variance"), py::arg("gamma"),

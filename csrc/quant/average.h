@@ -21,8 +21,7 @@ inline std::int64_t average_count(const AvgPool2d& pool, const Shape& x, std::in
   }
   const Window& window = pool.window;
   const std::int64_t border = pool.count_include_pad ? 1 : 0;
-  const std::int64_t bottom =
-      std::min(top + window.kernel_h, x[1] + border * window.pad_bottom);
+  const std::int64_t bottom = std::min(top + window.kernel_h, x[1] + border * window.pad_bottom);
   const std::int64_t right = std::min(left + window.kernel_w, x[2] + border * window.pad_right);
   return (bottom - (border != 0 ? top : std::max<std::int64_t>(top, 0))) *
          (right - (border != 0 ? left : std::max<std::int64_t>(left, 0)));

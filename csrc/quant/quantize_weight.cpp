@@ -111,8 +111,7 @@ std::vector<float> least_squares_scales(std::span<const float> weight, std::size
       largest = std::max(largest, std::abs(value));
     }
     if (largest != 0.0F) {
-      scales[channel] =
-          least_squares_scale(row, std::max(largest / kWeightMax, kSmallestScale));
+      scales[channel] = least_squares_scale(row, std::max(largest / kWeightMax, kSmallestScale));
     }
   }
   const float largest_scale = *std::ranges::max_element(scales);

@@ -14,7 +14,9 @@ inline float requantize_multiplier(float input_scale, float weight_scale, float 
 }
 
 // 1 / scale as PT2E's quantize_per_tensor takes it: divided in double, then rounded to float32.
-inline float inverse_of(float scale) { return static_cast<float>(1.0 / static_cast<double>(scale)); }
+inline float inverse_of(float scale) {
+  return static_cast<float>(1.0 / static_cast<double>(scale));
+}
 
 // rne(value) + zero_point, clamped to [low, high]. Clamping first keeps values beyond int32 (and
 // infinities) well defined; NaN becomes low.

@@ -1,7 +1,7 @@
 #include "runtime/execution_plan.h"
 
-#include <cstring>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 
 #include "runtime/memory_planner.h"

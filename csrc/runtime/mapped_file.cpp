@@ -33,7 +33,7 @@ MappedFile::MappedFile(const std::string& path) {
   if (descriptor.value < 0) {
     fail(path, "open");
   }
-  struct stat status {};
+  struct stat status{};
   if (fstat(descriptor.value, &status) != 0) {
     fail(path, "read");
   }

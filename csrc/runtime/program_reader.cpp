@@ -209,8 +209,8 @@ class Reader {
       node.op.inputs.push_back(program_->tensors[index].operand);
       shapes.push_back(program_->tensors[index].info.shape);
     }
-    node.output = checked_index(from.output(), program_->tensors.size(),
-                                "the node '" + node.op.name + "'");
+    node.output =
+        checked_index(from.output(), program_->tensors.size(), "the node '" + node.op.name + "'");
     const ProgramTensor& output = program_->tensors[node.output];
     if (written_[node.output]) {
       reject("the node '" + node.op.name + "' writes '" + output.info.name +

@@ -27,8 +27,8 @@ void check_tensor(const char* role, const TensorInfo& expected, DType dtype, con
 
 void check_count(const char* role, std::size_t given, std::size_t expected) {
   if (given != expected) {
-    throw InvalidInputError("the Program has " + std::to_string(expected) + " " + role +
-                            ", not " + std::to_string(given));
+    throw InvalidInputError("the Program has " + std::to_string(expected) + " " + role + ", not " +
+                            std::to_string(given));
   }
 }
 

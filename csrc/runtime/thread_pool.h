@@ -16,8 +16,7 @@ class ThreadTask {
   template <typename Callable>
     requires(!std::is_same_v<std::remove_cvref_t<Callable>, ThreadTask>)
   ThreadTask(const Callable& callable)  // NOLINT(google-explicit-constructor)
-      : object_(&callable),
-        invoke_([](const void* object, int thread) {
+      : object_(&callable), invoke_([](const void* object, int thread) {
           (*static_cast<const Callable*>(object))(thread);
         }) {}
 

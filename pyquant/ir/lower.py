@@ -25,7 +25,6 @@ from pyquant.ir.program import Program
 from pyquant.ir.program_builder import ProgramBuilder
 from pyquant.ir.quantized_graph import QParams, QuantizedGraph
 
-
 CONSTANT = "a constant"
 
 
@@ -203,7 +202,7 @@ class _Planner:
         bounds = Bounds(qparams.low, qparams.high)
         anchor = node
         while (name := rules.unary_name(anchor)) in rules.CLAMPS:
-            low, high = rules.CLAMPS[cast(str, name)](anchor)
+            low, high = rules.CLAMPS[name](anchor)
             bounds = _clamp(bounds, qparams, low, high)
             anchor = cast(Node, anchor.args[0])
         rule = rules.CLAMPING.get(str(anchor.target)) if anchor.op == "call_function" else None

@@ -116,7 +116,7 @@ def _conv2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None
     weight = graph.weight(node.args[1])
     if x is None or weight is None or weight.values.ndim != 4 or len(graph.shape(x.node)) != 4:
         return None
-    kernel = weight.values.shape[2:]
+    kernel = _pair(weight.values.shape[2:])
     if padding == "valid":
         before = after = (0, 0)
     elif padding == "same":
@@ -125,9 +125,7 @@ def _conv2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None
         after = (total[0] - before[0], total[1] - before[1])
     else:
         before = after = _pair(padding)
-    window = ops.Window(
-        *kernel, *stride, before[0], before[1], after[0], after[1], *dilation
-    )
+    window = ops.Window(*kernel, *stride, *before, *after, *dilation)
     channels_last = np.ascontiguousarray(weight.values.transpose(0, 2, 3, 1))
     return Lowered(
         ops.Conv2d(window, groups, bounds.low, bounds.high),

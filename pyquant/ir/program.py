@@ -45,6 +45,7 @@ class Tensor:
 
     @property
     def is_constant(self) -> bool:
+        """Whether the values are part of the Program."""
         return self.data is not None
 
 
@@ -76,6 +77,15 @@ class Program:
         """Appends ``tensor`` and returns its index."""
         self.tensors.append(tensor)
         return len(self.tensors) - 1
+
+    def same_qparams(self, a: int, b: int) -> bool:
+        """Whether two uint8 activations mean the same numbers by the same bytes."""
+        first, second = self.tensors[a], self.tensors[b]
+        return (
+            first.dtype == second.dtype == DType.uint8
+            and first.zero_point == second.zero_point
+            and np.array_equal(first.scale, second.scale)
+        )
 
     def producer(self, tensor: int) -> Node | None:
         """The node that writes ``tensor``, or ``None`` for an input or a constant."""

@@ -76,9 +76,7 @@ class ProgramBuilder:
                         data=weight.values,
                     )
                 ),
-                self.program.add_tensor(
-                    Tensor(f"{name}.bias", DType.int32, bias.shape, data=bias)
-                ),
+                self.program.add_tensor(Tensor(f"{name}.bias", DType.int32, bias.shape, data=bias)),
             ]
         return self.add_operator(value, lowered.op, operands)
 

@@ -33,7 +33,8 @@ class QParams:
         """float32 to uint8, as the graph's ``quantize_per_tensor`` computes it."""
         inverse = np.float32(1.0 / float(self.scale))
         rounded = np.rint(values * inverse) + self.zero_point
-        return np.clip(rounded, self.low, self.high).astype(np.uint8)
+        clipped: npt.NDArray[np.float32] = np.clip(rounded, self.low, self.high)
+        return clipped.astype(np.uint8)
 
     def dequantize(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 to float32."""

@@ -59,11 +59,11 @@ class ProgramModule(nn.Module):
 
     def _session(self) -> _C.Session:
         threads = torch.get_num_threads()
-        sessions: dict[int, _C.Session] = self._sessions.__dict__
-        if threads not in sessions:
-            sessions.clear()  # a session keeps its threads; no more than one set is wanted
-            sessions[threads] = _C.Session(self._core, self._engine, threads)
-        return sessions[threads]
+        cached: tuple[int, _C.Session] | None = getattr(self._sessions, "cached", None)
+        if cached is None or cached[0] != threads:
+            cached = (threads, _C.Session(self._core, self._engine, threads))
+            self._sessions.cached = cached
+        return cached[1]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The Program's outputs.

@@ -54,7 +54,7 @@ class QuantizedModule(nn.Module):
 
     @property
     def engine(self) -> str:
-        """The engine that runs the Programs; assign a name of ``pyquant.engines()`` to change it."""
+        """The engine of the Programs; assign a name of ``pyquant.engines()`` to change it."""
         return self.programs[0].engine
 
     @engine.setter
@@ -145,7 +145,7 @@ def _assemble_mixed(lowered: LoweredGraph, engine: str) -> QuantizedModule:
         for node in aten:
             copied[node] = graph.node_copy(node, copied.__getitem__)
             if node.op in ("get_attr", "call_module"):
-                root[node.target] = _attribute(source, node.target)
+                root[str(node.target)] = _attribute(source, str(node.target))
         if not part.outputs:
             continue
         name = f"program_{len(modules)}"

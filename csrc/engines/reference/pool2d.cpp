@@ -48,8 +48,8 @@ void run_max_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
               const std::int64_t iw =
                   ow * window.stride_w - window.pad_left + kw * window.dilation_w;
               if (ih >= 0 && ih < x_shape[1] && iw >= 0 && iw < x_shape[2]) {
-                largest = std::max(
-                    largest, x[((n * x_shape[1] + ih) * x_shape[2] + iw) * x_shape[3] + c]);
+                largest = std::max(largest,
+                                   x[((n * x_shape[1] + ih) * x_shape[2] + iw) * x_shape[3] + c]);
               }
             }
           }
@@ -74,10 +74,9 @@ void run_avg_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
       for (std::int64_t ow = 0; ow < y_shape[2]; ++ow) {
         const std::int64_t top = oh * window.stride_h - window.pad_top;
         const std::int64_t left = ow * window.stride_w - window.pad_left;
-        const Region inside = {std::max<std::int64_t>(top, 0),
-                               std::min(top + window.kernel_h, x_shape[1]),
-                               std::max<std::int64_t>(left, 0),
-                               std::min(left + window.kernel_w, x_shape[2])};
+        const Region inside = {
+            std::max<std::int64_t>(top, 0), std::min(top + window.kernel_h, x_shape[1]),
+            std::max<std::int64_t>(left, 0), std::min(left + window.kernel_w, x_shape[2])};
         const std::int64_t count = average_count(pool, x_shape, top, left);
         for (std::int64_t c = 0; c < y_shape[3]; ++c) {
           *y++ = average(op, image, x_shape[2], x_shape[3], c, inside, count);
@@ -97,12 +96,10 @@ void run_adaptive_avg_pool2d(const Operator& op, std::span<const ConstTensorView
     const std::uint8_t* image = x + n * x_shape[1] * x_shape[2] * x_shape[3];
     for (std::int64_t oh = 0; oh < y_shape[1]; ++oh) {
       for (std::int64_t ow = 0; ow < y_shape[2]; ++ow) {
-        const Region region = {adaptive_begin(oh, x_shape[1], y_shape[1]),
-                               adaptive_end(oh, x_shape[1], y_shape[1]),
-                               adaptive_begin(ow, x_shape[2], y_shape[2]),
-                               adaptive_end(ow, x_shape[2], y_shape[2])};
-        const std::int64_t count =
-            (region.bottom - region.top) * (region.right - region.left);
+        const Region region = {
+            adaptive_begin(oh, x_shape[1], y_shape[1]), adaptive_end(oh, x_shape[1], y_shape[1]),
+            adaptive_begin(ow, x_shape[2], y_shape[2]), adaptive_end(ow, x_shape[2], y_shape[2])};
+        const std::int64_t count = (region.bottom - region.top) * (region.right - region.left);
         for (std::int64_t c = 0; c < y_shape[3]; ++c) {
           *y++ = average(op, image, x_shape[2], x_shape[3], c, region, count);
         }

@@ -47,8 +47,7 @@ void run_dequantize(const Operator& op, std::span<const ConstTensorView> inputs,
   const Planes planes = planes_of(output.shape);
   if (inputs[0].dtype == DType::kFloat32) {
     const auto* x = static_cast<const float*>(inputs[0].data);
-    for_each_element(planes,
-                     [&](std::int64_t nchw, std::int64_t nhwc) { y[nchw] = x[nhwc]; });
+    for_each_element(planes, [&](std::int64_t nchw, std::int64_t nhwc) { y[nchw] = x[nhwc]; });
     return;
   }
   const auto* x = static_cast<const std::uint8_t*>(inputs[0].data);

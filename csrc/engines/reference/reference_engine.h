@@ -25,8 +25,7 @@ void run_conv2d(const Operator& op, std::span<const ConstTensorView> inputs,
                 const TensorView& output);
 void run_linear(const Operator& op, std::span<const ConstTensorView> inputs,
                 const TensorView& output);
-void run_add(const Operator& op, std::span<const ConstTensorView> inputs,
-             const TensorView& output);
+void run_add(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
 void run_max_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
                     const TensorView& output);
 void run_avg_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
@@ -35,8 +34,7 @@ void run_adaptive_avg_pool2d(const Operator& op, std::span<const ConstTensorView
                              const TensorView& output);
 void run_flatten(const Operator& op, std::span<const ConstTensorView> inputs,
                  const TensorView& output);
-void run_pad(const Operator& op, std::span<const ConstTensorView> inputs,
-             const TensorView& output);
+void run_pad(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
 void run_table(const Operator& op, std::span<const ConstTensorView> inputs,
                const TensorView& output);
 

@@ -24,8 +24,6 @@ bool register_all() {
 
 }  // namespace
 
-void register_torch_engines() {
-  [[maybe_unused]] static const bool registered = register_all();
-}
+void register_torch_engines() { [[maybe_unused]] static const bool registered = register_all(); }
 
 }  // namespace pyquant

@@ -108,9 +108,9 @@ using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, Max
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {
   DType dtype = DType::kUInt8;
-  QParams qparams;                     // activations: uint8
+  QParams qparams;                        // activations: uint8
   const float* channel_scales = nullptr;  // weights: one scale per output channel, else null
-  ConstTensorView constant;            // data is null for an activation
+  ConstTensorView constant;               // data is null for an activation
 };
 
 // An operator with everything that is known before the first run. Constants are borrowed: they

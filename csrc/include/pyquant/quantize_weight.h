@@ -37,9 +37,9 @@ struct QuantizedWeight {
 };
 
 // Symmetric per-channel quantization of weight [O, ...], with least_squares_scales, and of its bias
-// for an input of `input_scale`. A channel whose bias would leave int32 at that scale (its weights are
-// almost zero) gets a larger scale, at which its weights matter as little.
-// Throws InvalidInputError for NaN or infinity, or where the sizes do not fit.
+// for an input of `input_scale`. A channel whose bias would leave int32 at that scale (its weights
+// are almost zero) gets a larger scale, at which its weights matter as little. Throws
+// InvalidInputError for NaN or infinity, or where the sizes do not fit.
 QuantizedWeight quantize_weight(std::span<const float> weight, std::span<const float> bias,
                                 float input_scale);
 

@@ -13,8 +13,8 @@ void check_add(const Operator& op) {
 
 Shape add_shape(const Operator& op, std::span<const Shape> inputs) {
   if (!(inputs[0] == inputs[1])) {
-    reject_shapes(op, "the inputs have shapes " + inputs[0].to_string() + " and " +
-                          inputs[1].to_string());
+    reject_shapes(
+        op, "the inputs have shapes " + inputs[0].to_string() + " and " + inputs[1].to_string());
   }
   return inputs[0];
 }

@@ -17,8 +17,8 @@ Shape linear_shape(const Operator& op, std::span<const Shape> inputs) {
   // Features are the last axis; a rank-4 activation is NHWC here but NCHW in the model, so a
   // linear layer over its last axis would mix the wrong elements.
   if (output.rank() < 2 || output.rank() == 4 || output[last] != inputs[1][1]) {
-    reject_shapes(op, "takes [N, " + std::to_string(inputs[1][1]) + "], not " +
-                          inputs[0].to_string());
+    reject_shapes(op,
+                  "takes [N, " + std::to_string(inputs[1][1]) + "], not " + inputs[0].to_string());
   }
   output[last] = inputs[1][0];
   return output;

@@ -12,6 +12,7 @@ Shape table_shape(const Operator& /*op*/, std::span<const Shape> inputs) { retur
 
 }  // namespace
 
-const OpDefinition kLookupTableDefinition = {"LookupTable", 1, check_table, table_shape, never_view};
+const OpDefinition kLookupTableDefinition = {"LookupTable", 1, check_table, table_shape,
+                                             never_view};
 
 }  // namespace pyquant

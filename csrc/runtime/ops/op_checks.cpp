@@ -73,8 +73,8 @@ void check_weight_and_bias(const Operator& op, std::size_t weight_rank) {
   const std::int64_t channels = weight.constant.shape[0];
   if (bias.constant.data == nullptr || bias.dtype != DType::kInt32 ||
       !(bias.constant.shape == Shape{channels})) {
-    reject_operator(op, "the bias must be an int32 constant of shape [" +
-                            std::to_string(channels) + "]");
+    reject_operator(
+        op, "the bias must be an int32 constant of shape [" + std::to_string(channels) + "]");
   }
   const auto* values = static_cast<const std::int8_t*>(weight.constant.data);
   const auto* biases = static_cast<const std::int32_t*>(bias.constant.data);
@@ -122,8 +122,8 @@ void check_window(const Operator& op, const Window& window) {
 
 void require_rank(const Operator& op, const Shape& shape, std::size_t rank) {
   if (shape.rank() != rank) {
-    reject_shapes(op, "takes an input of " + std::to_string(rank) + " dimensions, not " +
-                          shape.to_string());
+    reject_shapes(
+        op, "takes an input of " + std::to_string(rank) + " dimensions, not " + shape.to_string());
   }
 }
 

@@ -7,9 +7,12 @@ namespace {
 
 // In the order of OpAttributes.
 constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDefinitions = {
-    &kQuantizeDefinition,  &kDequantizeDefinition,       &kConv2dDefinition,  &kLinearDefinition,
-    &kAddDefinition,       &kMaxPool2dDefinition,        &kAvgPool2dDefinition,
-    &kAdaptiveAvgPool2dDefinition, &kFlattenDefinition,  &kPadDefinition,     &kLookupTableDefinition,
+    &kQuantizeDefinition,    &kDequantizeDefinition,
+    &kConv2dDefinition,      &kLinearDefinition,
+    &kAddDefinition,         &kMaxPool2dDefinition,
+    &kAvgPool2dDefinition,   &kAdaptiveAvgPool2dDefinition,
+    &kFlattenDefinition,     &kPadDefinition,
+    &kLookupTableDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.

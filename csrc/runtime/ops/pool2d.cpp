@@ -7,8 +7,8 @@ void check_pool_window(const Operator& op, const Window& window) {
   check_window(op, window);
   const std::int32_t extent_h = window.dilation_h * (window.kernel_h - 1) + 1;
   const std::int32_t extent_w = window.dilation_w * (window.kernel_w - 1) + 1;
-  if (window.pad_top >= extent_h || window.pad_bottom >= extent_h ||
-      window.pad_left >= extent_w || window.pad_right >= extent_w) {
+  if (window.pad_top >= extent_h || window.pad_bottom >= extent_h || window.pad_left >= extent_w ||
+      window.pad_right >= extent_w) {
     reject_operator(op, "a window can lie wholly in the padding");
   }
 }
@@ -73,8 +73,7 @@ const OpDefinition kMaxPool2dDefinition = {"MaxPool2d", 1, check_max_pool2d, max
                                            never_view};
 const OpDefinition kAvgPool2dDefinition = {"AvgPool2d", 1, check_avg_pool2d, avg_pool2d_shape,
                                            never_view};
-const OpDefinition kAdaptiveAvgPool2dDefinition = {"AdaptiveAvgPool2d", 1,
-                                                   check_adaptive_avg_pool2d,
-                                                   adaptive_avg_pool2d_shape, never_view};
+const OpDefinition kAdaptiveAvgPool2dDefinition = {
+    "AdaptiveAvgPool2d", 1, check_adaptive_avg_pool2d, adaptive_avg_pool2d_shape, never_view};
 
 }  // namespace pyquant

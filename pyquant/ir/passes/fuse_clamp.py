@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pyquant.ir.ops import Add, Conv2d, Linear, LookupTable
-from pyquant.ir.program import DType, Program
+from pyquant.ir.program import Program
 
 
 def fuse_clamp(program: Program) -> Program:
@@ -23,7 +23,7 @@ def fuse_clamp(program: Program) -> Program:
             bounds is None
             or producer is None
             or not isinstance(producer.op, (Conv2d, Linear, Add))
-            or not _same_qparams(program, node.inputs[0], node.output)
+            or not program.same_qparams(node.inputs[0], node.output)
             or len(program.consumers(producer.output)) != 1
             or producer.output in program.outputs
         ):
@@ -48,12 +48,3 @@ def _clamp_bounds(op: object) -> tuple[int, int] | None:
     low, high = int(values[0]), int(values[-1])
     clamped = np.clip(np.arange(op.TABLE_SIZE), low, high)
     return (low, high) if np.array_equal(values, clamped) else None
-
-
-def _same_qparams(program: Program, a: int, b: int) -> bool:
-    first, second = program.tensors[a], program.tensors[b]
-    return (
-        first.dtype == second.dtype == DType.uint8
-        and first.zero_point == second.zero_point
-        and np.array_equal(first.scale, second.scale)
-    )

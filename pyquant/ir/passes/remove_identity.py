@@ -14,10 +14,7 @@ def remove_identity(program: Program) -> Program:
     kept = []
     for node in program.nodes:
         node.inputs = [replaced.get(index, index) for index in node.inputs]
-        source, result = program.tensors[node.inputs[0]], program.tensors[node.output]
-        same_qparams = (
-            source.zero_point == result.zero_point and source.scale.tolist() == result.scale.tolist()
-        )
+        same_qparams = program.same_qparams(node.inputs[0], node.output)
         if node.op == _IDENTITY and same_qparams and node.output not in program.outputs:
             replaced[node.output] = node.inputs[0]
         else:
