@@ -244,15 +244,16 @@ def test_flatten_keeps_the_order_of_nchw() -> None:
 
 
 def hardswish_values(scale: float, zero_point: int) -> bytes:
-    x = (torch.arange(256) - zero_point) * scale
-    y = torch.round(functional.hardswish(x) / 0.0207) + 19
+    """With qparams for which no value lies on a tie."""
+    x = (torch.arange(256) - zero_point).float() * torch.tensor(scale)
+    y = torch.round(functional.hardswish(x) * (1 / torch.tensor(0.0211))) + 19
     return bytes(y.clamp(0, 255).to(torch.uint8).tolist())
 
 
 TABLES = {
     "identity": (bytes(range(256)), (0.03, 120), None),
     "relu": (bytes(max(q, 120) for q in range(256)), (0.03, 120), "aten::relu"),
-    "hardswish": (hardswish_values(0.03, 120), (0.0207, 19), "quantized::hardswish"),
+    "hardswish": (hardswish_values(0.03, 120), (0.0211, 19), "quantized::hardswish"),
     "qparams": (bytes(range(256)), (0.05, 100), "aten::take"),
     "arbitrary": (bytes((7 * q + 3) % 256 for q in range(256)), (0.02, 19), "aten::take"),
 }

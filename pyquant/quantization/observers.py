@@ -48,7 +48,9 @@ class PerChannelWeightObserver(pt2e.PerChannelMinMaxObserver):  # type: ignore[m
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Observes ``weight``, float32 ``[C, ...]``, and returns it."""
-        if weight is not self.weight:  # it is a constant; batches after the first show it again
+        # It is a constant: batches after the first show it again. After a batch that failed the
+        # statistics may have been put back to nothing.
+        if weight is not self.weight or self.min_val.numel() == 0:
             super().forward(weight)
             object.__setattr__(self, "weight", weight)
         return weight

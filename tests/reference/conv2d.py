@@ -69,8 +69,8 @@ def linear(
 
 def _matmul(x: Int64, weight: npt.NDArray[np.int8]) -> Int64:
     """Exact: the sums are far below 2**53, and float64 is what BLAS is fast at."""
-    product = np.matmul(x.astype(np.float64), weight.astype(np.float64)).astype(np.int64)
-    return product.squeeze(-2) if x.ndim > 2 else product
+    product: Int64 = np.matmul(x.astype(np.float64), weight.astype(np.float64)).astype(np.int64)
+    return product[..., 0, :] if x.ndim > 2 else product
 
 
 def _result(
