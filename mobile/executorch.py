@@ -40,9 +40,6 @@ def to_executorch(
         try:
             with torch.no_grad():
                 exported = torch.export.export(graph, example_inputs)
-                for node in exported.graph.nodes:
-                    # Where a node came from is copied at every pass, deeply.
-                    node.meta.pop("from_node", None)
                 edge = exir.to_edge_transform_and_lower(
                     exported, partitioner=[xnnpack.XnnpackPartitioner()]
                 )

@@ -88,6 +88,9 @@ class Kernel:
         """
         if len(inputs) != len(self.inputs):
             raise InvalidInputError(f"takes {len(self.inputs)} inputs, not {len(inputs)}")
+        for value in inputs:
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                raise InvalidInputError(f"an input is {type(value).__name__}, not a dense tensor")
         quantized = any(value.dtype == torch.quint8 for value in inputs)
         pairs = zip(inputs, self.inputs, strict=True)
         raw = [self._raw(value, qparams) for value, qparams in pairs]
@@ -103,6 +106,10 @@ class Kernel:
     def _raw(value: Tensor, qparams: QParams | None) -> Tensor:
         if value.dtype != torch.quint8:
             return value.contiguous()
+        if value.qscheme() != torch.per_tensor_affine:
+            raise InvalidInputError(
+                f"the input is {value.qscheme()}; it must be quantized per tensor"
+            )
         found = (np.float32(value.q_scale()), value.q_zero_point())
         if qparams is None or found != (np.float32(qparams.scale), qparams.zero_point):
             raise InvalidInputError(
@@ -134,6 +141,8 @@ def _bounds(activation: Activation, output: QParams) -> tuple[int, int]:
             f"there is no activation {activation!r}; known are {', '.join(CLAMPS)}, or (low, high)"
         )
     low, high = CLAMPS[activation] if isinstance(activation, str) else activation
+    if not low <= high:
+        raise InvalidInputError(f"the activation clamps to ({low}, {high}), which is no interval")
     inverse = np.float32(1.0 / output.scale)
     steps = np.rint(np.array([low, high], np.float32) * inverse) + output.zero_point
     bounds = np.clip(steps, 0, 255)
@@ -141,14 +150,18 @@ def _bounds(activation: Activation, output: QParams) -> tuple[int, int]:
 
 
 def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+    pair = (value, value) if isinstance(value, int) else value
+    if len(pair) != 2:
+        raise InvalidInputError(f"{value} is neither an int nor (height, width)")
+    return pair
 
 
 def _padding(value: Pair | tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     """Top, left, bottom, right."""
-    if isinstance(value, int):
-        return (value, value, value, value)
-    return value if len(value) == 4 else (*value, *value)
+    if not isinstance(value, int) and len(value) == 4:
+        return value
+    height, width = _pair(value)
+    return (height, width, height, width)
 
 
 class ConvBnRelu2d(Kernel):
@@ -270,6 +283,8 @@ def _quantize(
     weight = weight.detach().contiguous()
     channels = weight.shape[0]
     bias = torch.zeros(channels) if bias is None else bias.detach().contiguous()
+    if bias.shape != (channels,):
+        raise InvalidInputError(f"the bias is {list(bias.shape)}; it must be [{channels}]")
     if batch_norm is not None:
         mean, variance = batch_norm.running_mean, batch_norm.running_var
         if mean is None or variance is None:

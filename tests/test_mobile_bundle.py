@@ -416,8 +416,10 @@ class TestCriterion:
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_values_that_are_no_numbers(self, bad: float) -> None:
-        with pytest.raises(ExportError):
-            self.check(torch.full_like(self.golden, bad))
+        good, broken = self.golden, torch.full_like(self.golden, bad)
+        for actual in ([broken, good], [good, broken]):
+            with pytest.raises(ExportError):
+                compare.check_outputs("x", [good, good], actual, [1.0, 1.0], compare.STRICT)
 
     def test_zero_outputs(self) -> None:
         zero = torch.zeros(1, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -359,5 +360,7 @@ def test_the_engine_is_put_back(fails: bool) -> None:
 
 
 def test_export_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    to_torchscript(mobile_net_block())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_torchscript(mobile_net_block())
     assert capfd.readouterr() == ("", "")

@@ -103,7 +103,12 @@ class PythonKernel {
           }
           Operator op;
           op.name = name;
-          op.attributes = reader->second(attributes);
+          try {
+            op.attributes = reader->second(attributes);
+          } catch (const py::cast_error&) {
+            throw InvalidInputError("an attribute of " + py::repr(attributes).cast<std::string>() +
+                                    " is of a wrong type or out of range");
+          }
           for (const py::object& input : inputs) {
             op.inputs.push_back(read_activation(input));
           }

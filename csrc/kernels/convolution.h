@@ -21,8 +21,10 @@ inline constexpr std::size_t kVectorChannels = 16;
 inline constexpr std::size_t kBlockVectors = 4;
 inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
 
-// The channel, within its block of `vectors` vectors, of a lane of a vector.
-constexpr std::size_t lane_channel(std::size_t vectors, std::size_t vector, std::size_t lane) {
+// The channel, within its block of `vectors` vectors, of a lane of a vector. Of internal linkage:
+// files that are compiled for different instruction sets must not share a copy.
+static constexpr std::size_t lane_channel(std::size_t vectors, std::size_t vector,
+                                          std::size_t lane) {
   return 4 * vectors * (lane / 4) + 4 * vector + lane % 4;
 }
 
@@ -45,6 +47,7 @@ struct ConvLayout {
   std::size_t tap_count;
   std::size_t steps;
   std::ptrdiff_t pixel_stride;  // input bytes from one output pixel to the next
+  std::ptrdiff_t row_stride;    // and from one output row to the next
   std::size_t output_stride;    // outputs from one output pixel to the next
   OutputStage output;
 };
@@ -65,6 +68,9 @@ struct ConvBlock {
 // Up to kBlockChannels channels of a depthwise convolution. It reads columns of interleaved rows:
 // a column is `groups` times [vector][lane][4], the 4 being the same channel of 4 input rows.
 // `rows` (1, 2 or 4) output rows are computed from one set of columns.
+//
+// A block of at most 32 or 16 channels leaves lanes free: 2 or 4 strips of the row are computed
+// side by side, the first in the first 32 or 16 channels of a column, and so on.
 struct DepthwiseBlock {
   const std::int8_t* weights;   // [group][tap][row][vector][lane][4]
   const std::int32_t* offsets;  // [vector][lane]
@@ -74,6 +80,7 @@ struct DepthwiseBlock {
   std::size_t taps;                         // of one row of the kernel
   std::size_t tap_columns, stride_columns;  // columns between taps and between output pixels
   std::size_t pixel_stride, row_stride;     // in outputs
+  std::size_t strips, strip_stride;         // in outputs; more than one strip only for kUInt8
   OutputStage output;
 };
 

@@ -1,6 +1,30 @@
 #include "kernels/cpu_features.h"
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace pyquant {
+#if defined(__x86_64__)
+namespace {
+
+// The tile registers' state is so large that Linux gives it only to processes that ask.
+bool request_amx() {
+#if defined(__linux__)
+  constexpr unsigned kTile = 1U << 24, kInt8 = 1U << 25;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h of Linux 5.16
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kTile) != 0 &&
+         (edx & kInt8) != 0 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+#endif
 
 const CpuFeatures& cpu_features() {
   static const CpuFeatures features = [] {
@@ -12,6 +36,7 @@ const CpuFeatures& cpu_features() {
     found.avx512_vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512vnni");
+    found.amx_int8 = request_amx();
 #endif
     return found;
   }();

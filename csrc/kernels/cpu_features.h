@@ -6,6 +6,7 @@ namespace pyquant {
 struct CpuFeatures {
   bool avx2 = false;
   bool avx512_vnni = false;  // with F, BW, DQ and VL
+  bool amx_int8 = false;     // with the kernel's permission to use it
 };
 
 const CpuFeatures& cpu_features();

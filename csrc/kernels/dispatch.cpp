@@ -2,6 +2,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/amx/kernels.h"
 #include "kernels/avx2/kernels.h"
 #include "kernels/avx512_vnni/kernels.h"
 #include "kernels/cpu_features.h"
@@ -22,6 +23,7 @@ const KernelTable& choose() {
   // Best first.
   const Candidate candidates[] = {
 #if defined(__x86_64__)
+      {&amx::kTable, cpu.amx_int8 && cpu.avx512_vnni && cpu.avx2},
       {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
       {&avx2::kTable, cpu.avx2},
 #endif

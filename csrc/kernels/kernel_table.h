@@ -56,15 +56,16 @@ struct KernelTable {
 
   // The kernels below are null where the instruction set has none; either all are or none is.
 
-  // `pixels` outputs of one row, from the input of the first pixel. y: the block's first channel of
-  // the first pixel, uint8 or float32.
+  // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
+  // channel of the first pixel, uint8 or float32; a row begins where the one before it ends.
   void (*convolve)(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                   std::size_t pixels, void* y) = nullptr;
+                   std::size_t rows, std::size_t pixels, void* y) = nullptr;
 
   // Makes `count` columns (see DepthwiseBlock) from 4 * groups rows of pixels, pixel_stride apart,
-  // of which the first `channels` bytes are read.
+  // of which the first `channels` bytes are read. The strips begin strip_stride bytes apart.
   void (*interleave)(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
-                     std::size_t pixel_stride, std::size_t count, std::uint8_t* columns) = nullptr;
+                     std::size_t pixel_stride, std::size_t strips, std::size_t strip_stride,
+                     std::size_t count, std::uint8_t* columns) = nullptr;
 
   // `pixels` outputs of each of the first `row_count` of the block's rows. y: the block's first
   // channel of the first pixel of the first row, uint8 or float32.

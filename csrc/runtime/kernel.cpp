@@ -87,9 +87,6 @@ class Kernel::Impl {
 };
 
 Kernel::Kernel(const Operator& op, const std::string& engine, int threads) {
-  if (threads < 1) {
-    throw InvalidInputError("a kernel needs at least one thread");
-  }
   impl_ = std::make_unique<Impl>(op, engine, threads);
 }
 

@@ -6,6 +6,7 @@
 
 #include "program_generated.h"
 #include "runtime/ops/op_definition.h"
+#include "runtime/utf8.h"
 
 namespace pyquant {
 namespace {
@@ -22,10 +23,11 @@ std::string read_name(const flatbuffers::String* text, const char* role) {
   if (text == nullptr) {
     return {};
   }
-  if (text->size() > kMaxNameLength) {
-    reject(std::string("the name of a ") + role + " is too long");
+  std::string name = text->str();
+  if (name.size() > kMaxNameLength || !is_utf8(name)) {
+    reject(std::string("the name of a ") + role + " is too long or no UTF-8");
   }
-  return text->str();
+  return name;
 }
 
 std::size_t checked_index(std::uint64_t index, std::size_t size, const std::string& role) {

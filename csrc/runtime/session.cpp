@@ -13,7 +13,6 @@ namespace {
 
 // Plans kept at once; a server that sees more shapes than this plans again now and then.
 constexpr std::size_t kMaxPlans = 16;
-constexpr int kMaxThreads = 1024;
 
 void check_tensor(const char* role, const TensorInfo& expected, DType dtype, const void* data) {
   if (dtype != expected.dtype) {
@@ -110,10 +109,6 @@ class Session::Impl {
 Session::Session(std::shared_ptr<const Program> program, SessionOptions options) {
   if (program == nullptr) {
     throw InvalidInputError("a Session needs a Program");
-  }
-  if (options.threads < 1 || options.threads > kMaxThreads) {
-    throw InvalidInputError("a Session takes 1 to " + std::to_string(kMaxThreads) +
-                            " threads, not " + std::to_string(options.threads));
   }
   impl_ = std::make_unique<Impl>(std::move(program), options);
 }

@@ -1,5 +1,10 @@
 #include "runtime/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
+#include "pyquant/error.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -21,13 +26,26 @@ inline void relax() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  workers_.reserve(static_cast<std::size_t>(threads > 1 ? threads - 1 : 0));
-  for (int thread = 1; thread < threads; ++thread) {
-    workers_.emplace_back([this, thread] { work(thread); });
+  if (threads < 1 || threads > kMaxThreads) {
+    throw InvalidInputError("a run takes 1 to " + std::to_string(kMaxThreads) + " threads, not " +
+                            std::to_string(threads));
+  }
+  workers_.reserve(static_cast<std::size_t>(threads - 1));
+  try {
+    for (int thread = 1; thread < threads; ++thread) {
+      workers_.emplace_back([this, thread] { work(thread); });
+    }
+  } catch (const std::system_error& error) {
+    const std::size_t started = workers_.size();
+    stop();
+    throw UnsupportedError("the system gives no more than " + std::to_string(started + 1) + " of " +
+                           std::to_string(threads) + " threads: " + error.what());
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stopping_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

@@ -31,7 +31,9 @@ class ThreadTask {
 // tasks, then sleep.
 class ThreadPool {
  public:
-  // threads >= 1; one of them is the caller, so a pool of one starts no thread.
+  // threads: 1..kMaxThreads; one of them is the caller, so a pool of one starts no thread. Throws
+  // InvalidInputError for other numbers, UnsupportedError where the system gives no more threads.
+  static constexpr int kMaxThreads = 1024;
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -45,6 +47,7 @@ class ThreadPool {
 
  private:
   void work(int thread);
+  void stop();
 
   std::vector<std::thread> workers_;
   const ThreadTask* task_ = nullptr;

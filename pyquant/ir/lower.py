@@ -128,7 +128,7 @@ class _Planner:
         for node in reversed(self.graph.nodes):
             if node.op == "output":
                 for argument in node.all_input_nodes:
-                    self._want(FloatValue(argument))
+                    self.wanted[argument][FloatValue(argument)] = None
             for value in list(self.wanted[node]):
                 self._plan(value)
         order = {node: index for index, node in enumerate(self.graph.nodes)}
@@ -138,32 +138,25 @@ class _Planner:
         node = value.node
         if value in self.plans or (isinstance(value, FloatValue) and node.op == "placeholder"):
             return
-        wanted_before = set(self.wanted[node])
         if isinstance(value, QuantizedValue):
             plan = self._plan_quantized(value)
         else:
             plan = self._plan_float(node)
-        # A value may rest on another form of the same node's value, which comes first.
-        for other in self.wanted[node].keys() - wanted_before:
-            self._plan(other)
+        for operand in _operands(plan):
+            self.wanted[operand.node][operand] = None
+            if operand.node is node:
+                # A value may rest on another form of the same node's value, which comes first.
+                self._plan(operand)
         self.plans[value] = plan
-
-    def _want(self, value: Value) -> None:
-        self.wanted[value.node][value] = None
-
-    def _want_all(self, lowered: Lowered) -> Lowered:
-        for operand in lowered.operands:
-            self._want(operand)
-        return lowered
 
     def _plan_quantized(self, value: QuantizedValue) -> Plan:
         lowered = self._lower(value.node, value.qparams)
-        if isinstance(lowered, Alias):
-            self._want(lowered.source)
-            return lowered
         if lowered is not None:
-            return self._want_all(lowered)
-        self._want(FloatValue(value.node))
+            return lowered
+        if not value.qparams.is_full_range:
+            # No operator without clamp bounds keeps to a part of 0..255: a table does it.
+            full = QuantizedValue(value.node, value.qparams.full_range())
+            return Lowered(rules.requantization_table(full.qparams, value.qparams), [full])
         return FromFloat(FloatValue(value.node))
 
     def _lower(self, node: Node, qparams: QParams) -> Lowered | Alias | None:
@@ -190,7 +183,9 @@ class _Planner:
                 return Lowered(rules.requantization_table(moved.qparams, qparams), [moved])
             op = rules.MOVES[target](graph, node, qparams)
             return None if op is None else Lowered(op, [operand])
-        if target in rules.POOLS and (qparams.low, qparams.high) == (0, 255):
+        if target in rules.POOLS:
+            if not qparams.is_full_range:
+                return None
             return rules.POOLS[target](graph, node, Bounds(0, 255))
         return self._lower_clamped(node, qparams)
 
@@ -219,8 +214,6 @@ class _Planner:
     def _plan_float(self, node: Node) -> Plan:
         graph = self.graph
         if graph.is_constant(node):
-            for argument in node.all_input_nodes:
-                self._want(FloatValue(argument))
             return Aten(node, CONSTANT)
         if graph.is_quantize(node):
             raise LoweringError(
@@ -229,14 +222,20 @@ class _Planner:
             )
         operand = rules.quantized_operand(graph, node)
         if operand is not None:
-            self._want(operand)
             return ToFloat(operand)
         lowered = rules.float_result(graph, node)
         if lowered is not None:
-            return self._want_all(lowered)
-        for argument in node.all_input_nodes:
-            self._want(FloatValue(argument))
+            return lowered
         return Aten(node, _why_float(graph, node))
+
+
+def _operands(plan: Plan) -> list[Value]:
+    """The values that a planned value is computed from."""
+    if isinstance(plan, Aten):
+        return [FloatValue(argument) for argument in plan.node.all_input_nodes]
+    if isinstance(plan, Lowered):
+        return list(plan.operands)
+    return [plan.source]
 
 
 def _clamp(outer: Bounds, qparams: QParams, low: float, high: float) -> Bounds:
@@ -293,8 +292,7 @@ class _Emitter:
             return max((self._available(node) for node in plan.node.all_input_nodes), default=0)
         if isinstance(plan, FromFloat):
             return self._available(plan.source.node)
-        operands = plan.operands if isinstance(plan, Lowered) else [plan.source]
-        return max(self.depths[operand] for operand in operands)
+        return max(self.depths[operand] for operand in _operands(plan))
 
     def _available(self, node: Node) -> int:
         """The depth from which on the float value of ``node`` is there."""

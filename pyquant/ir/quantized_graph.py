@@ -29,6 +29,15 @@ class QParams:
     low: int = 0
     high: int = 255
 
+    @property
+    def is_full_range(self) -> bool:
+        """Whether all of 0..255 may occur."""
+        return (self.low, self.high) == (0, 255)
+
+    def full_range(self) -> QParams:
+        """The same scale and zero point without a narrower range."""
+        return QParams(self.scale, self.zero_point)
+
     def quantize(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """float32 to uint8, as the graph's ``quantize_per_tensor`` computes it."""
         inverse = np.float32(1.0 / float(self.scale))

@@ -177,7 +177,7 @@ def _text(value: bytes | str | None) -> str:
 def _metadata(value: bytes | str | None) -> dict[str, Any]:
     try:
         metadata = json.loads(_text(value) or "{}")
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidProgramError(f"the Program's metadata is not JSON: {error}") from error
     if not isinstance(metadata, dict):
         raise InvalidProgramError("the Program's metadata is not a JSON object")

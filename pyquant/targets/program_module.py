@@ -72,8 +72,8 @@ class ProgramModule(nn.Module):
             InvalidInputError: An input has a wrong dtype, device or shape.
         """
         for value in inputs:
-            if not isinstance(value, Tensor):
-                raise InvalidInputError(f"an input is {type(value).__name__}, not a tensor")
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                raise InvalidInputError(f"an input is {type(value).__name__}, not a dense tensor")
         return tuple(self._session().run([value.detach().contiguous() for value in inputs]))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -41,13 +41,15 @@ struct ConvLayer {
 struct LaneBlock {
   std::int64_t first_channel;
   std::size_t channels, vectors;
+  std::size_t strips = 1;  // that share the lanes, each with all channels (see DepthwiseBlock)
 
   // Calls visit(lane index in the block, channel) for the lanes that hold a channel.
   template <typename Visit>
   void for_each_lane(Visit visit) const {
     for (std::size_t vector = 0; vector < vectors; ++vector) {
       for (std::size_t lane = 0; lane < kVectorChannels; ++lane) {
-        const std::size_t channel = lane_channel(vectors, vector, lane);
+        const std::size_t channel =
+            lane_channel(vectors, vector, lane) % (vectors * kVectorChannels / strips);
         if (channel < channels) {
           visit(vector * kVectorChannels + lane,
                 first_channel + static_cast<std::int64_t>(channel));

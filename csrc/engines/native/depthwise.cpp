@@ -32,7 +32,8 @@ class PreparedDepthwise final : public PreparedKernel {
     for (std::int64_t first = 0; first < layer.out_channels;
          first += static_cast<std::int64_t>(kBlockChannels)) {
       const auto left = static_cast<std::size_t>(layer.out_channels - first);
-      blocks_.push_back({first, std::min(kBlockChannels, left), kBlockVectors});
+      const std::size_t channels = std::min(kBlockChannels, left);
+      blocks_.push_back({first, channels, kBlockVectors, strips_of(channels)});
     }
     constants_ = LaneConstants(layer, blocks_);
     memory_.reserve(blocks_.size() * block_bytes());
@@ -57,6 +58,7 @@ class PreparedDepthwise final : public PreparedKernel {
     block.offsets = constants_.offsets(index);
     block.multipliers = constants_.multipliers(index);
     block.channels = blocks_[index].channels;
+    block.strips = blocks_[index].strips;
     block.rows = static_cast<std::size_t>(rows_);
     block.groups = static_cast<std::size_t>(groups_);
     block.taps = static_cast<std::size_t>(layer_.window.kernel_w);
@@ -67,6 +69,13 @@ class PreparedDepthwise final : public PreparedKernel {
   }
 
  private:
+  std::size_t strips_of(std::size_t channels) const {
+    if (layer_.output.kind != OutputStage::Kind::kUInt8) {
+      return 1;
+    }
+    return channels <= kBlockChannels / 4 ? 4 : channels <= kBlockChannels / 2 ? 2 : 1;
+  }
+
   std::size_t block_bytes() const {
     return static_cast<std::size_t>(groups_ * layer_.window.kernel_w * rows_) * kColumnGroupBytes;
   }
@@ -146,7 +155,13 @@ class BoundDepthwise final : public BoundKernel {
     const Window& window = layer_.window;
     const std::int64_t channel = prepared_.blocks()[index].first_channel;
     const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    const auto used =
+        static_cast<std::size_t>(window.kernel_h + (prepared_.rows() - 1) * window.stride_h);
     for (std::size_t i = 0; i < row_count_; ++i) {
+      if (i >= used) {
+        rows[i] = rows[i - 1];  // its weights are zero, its bytes already in the cache
+        continue;
+      }
       const std::int64_t row = first_row * window.stride_h - window.pad_top +
                                static_cast<std::int64_t>(i) * window.dilation_h;
       rows[i] = row < 0 || row >= x_[1] ? outside_.data()
@@ -159,30 +174,41 @@ class BoundDepthwise final : public BoundKernel {
     auto* y = static_cast<std::byte*>(args.output) +
               static_cast<std::size_t>((image * y_[1] + first_row) * y_[2] * y_[3] + channel) *
                   layer_.output_size;
-    for (std::int64_t first = 0; first < y_[2]; first += pixels_) {
-      const std::int64_t count = std::min(pixels_, y_[2] - first);
-      fill_columns(first, count, block, rows, columns);
+    // Strips of equal length; where they overlap, they compute the same outputs.
+    const auto strips = static_cast<std::int64_t>(block.strips);
+    const std::int64_t distance = y_[2] / strips;
+    const std::int64_t length = y_[2] - (strips - 1) * distance;
+    block.strip_stride = static_cast<std::size_t>(distance * y_[3]);
+    for (std::int64_t first = 0; first < length; first += pixels_) {
+      const std::int64_t count = std::min(pixels_, length - first);
+      fill_columns(first, count, distance, block, rows, columns);
       kernels_.convolve_depthwise(block, columns, static_cast<std::size_t>(count), row_count,
                                   y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
     }
   }
 
-  // The columns under the windows of `count` output pixels.
-  void fill_columns(std::int64_t first, std::int64_t count, const DepthwiseBlock& block,
-                    const std::uint8_t** rows, std::uint8_t* columns) const {
+  // The columns under the windows of `count` output pixels of each strip.
+  void fill_columns(std::int64_t first, std::int64_t count, std::int64_t distance,
+                    const DepthwiseBlock& block, const std::uint8_t** rows,
+                    std::uint8_t* columns) const {
     const Window& window = layer_.window;
     const std::int64_t begin = first * window.stride_w - window.pad_left;
     const std::int64_t end = begin + (count - 1) * window.stride_w +
                              std::int64_t{window.kernel_w - 1} * window.dilation_w + 1;
+    // The last strip's columns are so much further right.
+    const std::int64_t strip_columns = distance * window.stride_w;
+    const std::int64_t last = static_cast<std::int64_t>(block.strips - 1) * strip_columns;
     const std::int64_t inside_begin = std::clamp<std::int64_t>(0, begin, end);
-    const std::int64_t inside_end = std::clamp(x_[2], inside_begin, end);
+    const std::int64_t inside_end = std::clamp(x_[2] - last, inside_begin, end);
     const std::size_t column_bytes = block.groups * kColumnGroupBytes;
-    const auto fill = [&](std::int64_t from, std::int64_t to) {
-      std::memset(columns + static_cast<std::size_t>(from - begin) * column_bytes,
-                  layer_.input_zero_point, static_cast<std::size_t>(to - from) * column_bytes);
-    };
-    fill(begin, inside_begin);
-    fill(inside_end, end);
+    for (std::int64_t column = begin; column < end; ++column) {
+      if (column == inside_begin && inside_begin != inside_end) {
+        column = inside_end - 1;
+      } else {
+        fill_border(column, strip_columns, block, rows,
+                    columns + static_cast<std::size_t>(column - begin) * column_bytes);
+      }
+    }
     if (inside_begin == inside_end) {
       return;
     }
@@ -191,11 +217,39 @@ class BoundDepthwise final : public BoundKernel {
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] += skipped;
     }
-    kernels_.interleave(rows, block.groups, block.channels, pixel_bytes,
+    kernels_.interleave(rows, block.groups, block.channels, pixel_bytes, block.strips,
+                        static_cast<std::size_t>(strip_columns) * pixel_bytes,
                         static_cast<std::size_t>(inside_end - inside_begin),
                         columns + static_cast<std::size_t>(inside_begin - begin) * column_bytes);
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] -= skipped;
+    }
+  }
+
+  // A column that is outside the image for some strip, or for all.
+  void fill_border(std::int64_t column, std::int64_t strip_columns, const DepthwiseBlock& block,
+                   const std::uint8_t* const* rows, std::uint8_t* target) const {
+    if (block.strips == 1) {
+      std::memset(target, layer_.input_zero_point, block.groups * kColumnGroupBytes);
+      return;
+    }
+    const std::size_t strip_bytes = kBlockChannels / block.strips;
+    for (std::size_t group = 0; group < block.groups; ++group) {
+      std::uint8_t pixels[kGroupRows][kBlockChannels];
+      std::memset(pixels, layer_.input_zero_point, sizeof(pixels));
+      const std::uint8_t* pixel_rows[kGroupRows];
+      for (std::size_t row = 0; row < kGroupRows; ++row) {
+        pixel_rows[row] = pixels[row];
+        for (std::size_t strip = 0; strip < block.strips; ++strip) {
+          const std::int64_t source = column + static_cast<std::int64_t>(strip) * strip_columns;
+          if (source >= 0 && source < x_[2]) {
+            std::memcpy(pixels[row] + strip * strip_bytes,
+                        rows[group * kGroupRows + row] + source * x_[3], block.channels);
+          }
+        }
+      }
+      kernels_.interleave(pixel_rows, 1, kBlockChannels, 0, 1, 0, 1,
+                          target + group * kColumnGroupBytes);
     }
   }
 

@@ -28,6 +28,8 @@ class PackedWeights {
   std::int64_t run_bytes() const { return run_bytes_; }
   std::int64_t runs() const { return runs_; }
   bool runs_are_rows() const { return rows_; }
+  // A run holds all input channels.
+  bool one_group() const { return blocks_.back().first_input == 0; }
   // 4-byte steps in a run.
   std::size_t steps() const { return static_cast<std::size_t>((run_bytes_ + 3) / 4); }
 

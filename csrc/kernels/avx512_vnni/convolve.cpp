@@ -1,6 +1,8 @@
 // Convolution as an implicit matrix product: a tile of output pixels times a block of channels
 // stays in registers while the inputs of its taps pass by. Each step takes 4 input bytes of every
 // pixel, broadcast to all lanes, and the weights of these 4 inputs for all channels.
+#include <utility>
+
 #include "kernels/avx512_vnni/output.h"
 
 namespace pyquant::avx512_vnni {
@@ -10,9 +12,9 @@ namespace {
 constexpr int kMaxPixels[] = {14, 14, 7, 7};  // by vectors - 1
 
 template <int... kIndex>
-struct Indices {};
+using Indices = std::integer_sequence<int, kIndex...>;
 template <int kCount>
-using Range = Indices<__integer_pack(kCount)...>;
+using Range = std::make_integer_sequence<int, kCount>;
 
 // The 4 bytes at a moving address and at up to 13 multiples of the stride from it, without a
 // pointer for each.
@@ -176,18 +178,22 @@ constexpr const TileFunction* kTiles[] = {
 
 }  // namespace
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t pixels,
-              void* y) {
+void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
+              std::size_t pixels, void* y) {
   const TileFunction* functions = kTiles[block.vectors - 1];
   const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
   const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
-  // Tiles of nearly the same size: a narrow one cannot hide the latency of its multiplications.
-  for (std::size_t tiles = (pixels + largest - 1) / largest; tiles != 0; --tiles) {
-    const std::size_t count = (pixels + tiles - 1) / tiles;
-    functions[count - 1](layout, block, x, y);
-    x += static_cast<std::ptrdiff_t>(count) * layout.pixel_stride;
-    y = static_cast<char*>(y) + count * layout.output_stride * size;
-    pixels -= count;
+  for (; rows != 0; --rows, x += layout.row_stride) {
+    const std::uint8_t* pixel = x;
+    std::size_t left = pixels;
+    // Tiles of nearly the same size: a narrow one cannot hide the latency of its multiplications.
+    for (std::size_t tiles = (pixels + largest - 1) / largest; tiles != 0; --tiles) {
+      const std::size_t count = (left + tiles - 1) / tiles;
+      functions[count - 1](layout, block, pixel, y);
+      pixel += static_cast<std::ptrdiff_t>(count) * layout.pixel_stride;
+      y = static_cast<char*>(y) + count * layout.output_stride * size;
+      left -= count;
+    }
   }
 }
 

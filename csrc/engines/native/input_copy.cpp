@@ -1,0 +1,58 @@
+#include "engines/native/input_copy.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pyquant::native {
+namespace {
+
+// Copies `count` neighbouring pixels of a row of an image; both may be partly or wholly outside.
+void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t image,
+                 std::int64_t row, std::int64_t first, std::int64_t count, std::uint8_t* target) {
+  const auto bytes = [&](std::int64_t pixels) {
+    return static_cast<std::size_t>(pixels * images.channels);
+  };
+  const std::int64_t begin = std::clamp<std::int64_t>(0, first, first + count);
+  const std::int64_t end = std::clamp(images.in_w, begin, first + count);
+  if (row < 0 || row >= images.in_h || begin == end) {
+    std::memset(target, images.zero_point, bytes(count));
+    return;
+  }
+  std::memset(target, images.zero_point, bytes(begin - first));
+  std::memcpy(target + bytes(begin - first),
+              x + bytes((image * images.in_h + row) * images.in_w + begin), bytes(end - begin));
+  std::memset(target + bytes(end - first), images.zero_point, bytes(first + count - end));
+}
+
+}  // namespace
+
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std::uint8_t* target) {
+  const Window& window = images.window;
+  const std::int64_t image = rows.begin / images.out_h;
+  const std::int64_t first = rows.begin % images.out_h * window.stride_h - window.pad_top;
+  const std::int64_t count = images.input_rows(rows.end - rows.begin);
+  for (std::int64_t row = first; row < first + count; ++row) {
+    copy_pixels(images, x, image, row, -window.pad_left, images.row_pixels(), target);
+    target += images.row_pixels() * images.channels;
+  }
+}
+
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+            std::uint8_t* target) {
+  const Window& window = images.window;
+  for (std::int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
+    const std::int64_t column = pixel % images.out_w * window.stride_w - window.pad_left;
+    const std::int64_t row = pixel / images.out_w % images.out_h * window.stride_h - window.pad_top;
+    const std::int64_t image = pixel / images.out_w / images.out_h;
+    for (std::int64_t run = 0; run < layout.runs; ++run, target += layout.padded_bytes) {
+      const std::int64_t kh = layout.rows ? run : run / window.kernel_w;
+      const std::int64_t kw = layout.rows ? 0 : run % window.kernel_w;
+      copy_pixels(images, x, image, row + kh * window.dilation_h, column + kw * window.dilation_w,
+                  layout.rows ? window.kernel_w : 1, target);
+      std::memset(target + layout.bytes, 0,
+                  static_cast<std::size_t>(layout.padded_bytes - layout.bytes));
+    }
+  }
+}
+
+}  // namespace pyquant::native

@@ -1,0 +1,45 @@
+// Copies of a convolution's input, for what the kernel cannot read where it is.
+#pragma once
+
+#include <cstdint>
+
+#include "pyquant/operator.h"
+#include "runtime/thread_pool.h"
+
+namespace pyquant::native {
+
+// The images of one bound shape.
+struct ConvImages {
+  Window window;
+  std::int64_t in_h = 1, in_w = 1, out_h = 1, out_w = 1;
+  std::int64_t channels = 0;  // of the input
+  std::int32_t zero_point = 0;
+
+  // The input pixels under the windows of one output row.
+  std::int64_t row_pixels() const {
+    return (out_w - 1) * window.stride_w + std::int64_t{window.kernel_w - 1} * window.dilation_w +
+           1;
+  }
+  // The input rows under the windows of `count` output rows.
+  std::int64_t input_rows(std::int64_t count) const {
+    return (count - 1) * window.stride_h + std::int64_t{window.kernel_h - 1} * window.dilation_h +
+           1;
+  }
+};
+
+// Copies the input rows under some output rows (of one image, counted over all images), each
+// row_pixels() long, with zero points for what is outside the image.
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std::uint8_t* target);
+
+// How the inputs of a pixel are laid out in `gather`: the window's rows, or its single pixels, each
+// padded to a multiple of 4 bytes.
+struct RunLayout {
+  bool rows;
+  std::int64_t runs, bytes, padded_bytes;
+};
+
+// Copies all inputs of each of some output pixels (counted over all images) to one place.
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+            std::uint8_t* target);
+
+}  // namespace pyquant::native

@@ -1,0 +1,14 @@
+// The kernels for AMX-INT8, which multiplies tiles of 16 rows; see kernel_table.h for what each
+// function does. What it does not speed up is left to avx512_vnni and avx2.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace pyquant::amx {
+
+void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
+              std::size_t pixels, void* y);
+
+extern const KernelTable kTable;
+
+}  // namespace pyquant::amx
