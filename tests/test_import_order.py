@@ -109,11 +109,15 @@ def test_the_check_allows_a_forward_import(module: str, source: str) -> None:
 
 
 CSRC = ROOT / "csrc"
-ISA_FOLDERS = {"scalar", "avx2", "avx512_vnni", "avx512", "neon", "neon_dotprod", "avx_vnni"}
+ISA_FOLDERS = {"scalar", "avx2", "avx512_vnni", "amx", "avx512", "neon", "neon_dotprod", "avx_vnni"}
 #: Whose kernels an ISA may declare and take over, because every CPU that has it has them too.
-IMPLIED_ISAS = {"avx512_vnni": {"avx2"}}
+IMPLIED_ISAS = {"avx512_vnni": {"avx2"}, "amx": {"avx512_vnni", "avx2"}}
+#: The vector epilogue, all of it with internal linkage, which the tile kernels share.
+SHARED_BETWEEN_ISAS = {("amx", "kernels/avx512_vnni/output.h")}
 #: Compiled for one ISA: nothing inline that the linker could pick for the baseline.
-ISA_SYSTEM_HEADERS = {"immintrin.h", "arm_neon.h", "cstddef", "cstdint", "stddef.h", "stdint.h"}
+ISA_SYSTEM_HEADERS = {"immintrin.h", "arm_neon.h", "cstddef", "cstdint", "stddef.h", "stdint.h"} | {
+    "utility"  # for integer_sequence, which is types only
+}
 TORCH_FOLDERS = ("engines/fbgemm/", "engines/qnnpack/", "engines/torch/", "bindings/")
 TORCH_HEADERS = re.compile(r"(torch|ATen|c10|fbgemm|qnnpack|pthreadpool|pybind11|caffe2)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -131,6 +135,7 @@ def why_not(file: str, system: bool, header: str) -> str | None:
             shared = header.count("/") == 1 or header.split("/")[1] in (own_isa, "scalar")
             implied = IMPLIED_ISAS.get(own_isa, set())
             allowed = shared or header in {f"kernels/{isa}/kernels.h" for isa in implied}
+            allowed = allowed or (own_isa, header) in SHARED_BETWEEN_ISAS
         else:
             allowed = header == "quant/requantize.h"
         return None if allowed else "a kernel folder holds intrinsics and scalar tails only"

@@ -95,13 +95,20 @@ def leaves(value: Any) -> list[Tensor]:
 
 
 def output_steps(graph: GraphModule, outputs: list[Tensor]) -> list[float]:
-    """The quantization step of each output; of a float output 1/255 of its range."""
+    """The quantization step of each output; of a float output what a step of its range would be,
+    at as many levels as the graph's activations have.
+    """
+    levels = max(
+        node.args[4] - node.args[3]
+        for node in graph.graph.nodes
+        if "dequantize_per_tensor" in str(node.target)
+    )
     (node,) = graph.graph.find_nodes(op="output")
     arguments = node.args[0] if isinstance(node.args[0], (list, tuple)) else [node.args[0]]
     return [
         float(argument.args[1])
         if "dequantize_per_tensor" in str(argument.target)
-        else float(value.max() - value.min()) / 255
+        else float(value.max() - value.min()) / levels
         for argument, value in zip(arguments, outputs, strict=True)
     ]
 
@@ -300,6 +307,10 @@ def trained_statistics(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def channels_last(value: Tensor) -> Tensor:
+    return value.permute(0, 2, 3, 1).contiguous() if value.ndim == 4 else value
+
+
 def differences(graph: GraphModule, program: Program, *inputs: Tensor) -> dict[str, Tensor]:
     """For each operator with a uint8 result, how many steps it is from the q/dq graph, if its
     operands are that graph's own values.
@@ -319,7 +330,7 @@ def differences(graph: GraphModule, program: Program, *inputs: Tensor) -> dict[s
         value = values[tensor.name]
         inverse = torch.tensor(float(np.float32(1 / float(tensor.scale[0]))))
         result = (value * inverse).round().add(tensor.zero_point).clamp(0, 255).to(torch.uint8)
-        return result.permute(0, 2, 3, 1).contiguous() if result.ndim == 4 else result
+        return channels_last(result)
 
     found = {}
     for node in program.nodes:
@@ -337,14 +348,19 @@ def differences(graph: GraphModule, program: Program, *inputs: Tensor) -> dict[s
             weight_scales=torch.from_numpy(operands[1].scale) if constants else None,
             bias=bias,
         )
-        arguments = [
-            values[program.tensors[i].name]
-            if program.tensors[i].dtype is DType.float32
-            else quantized(i)
-            for i in activations
-        ]
+        arguments = []
+        for index in activations:
+            name = program.tensors[index].name
+            if program.tensors[index].dtype is not DType.float32:
+                arguments.append(quantized(index))
+            elif isinstance(node.op, ops.Quantize):
+                arguments.append(values[name])
+            else:  # a float32 result of an operator inside the Program
+                arguments.append(channels_last(values[name]))
         result = kernel(*arguments)
-        found[node.name] = (result.int() - quantized(node.output).int()).abs()
+        found[f"{type(node.op).__name__} {node.name}"] = (
+            result.int() - quantized(node.output).int()
+        ).abs()
     return found
 
 

@@ -66,8 +66,8 @@ std::vector<std::uint8_t> write_program(const Options& options) {
   };
   const std::vector<std::uint32_t> inputs = {0};
   const std::vector<std::uint32_t> outputs = {5};
-  builder.Finish(fb::CreateProgramDirect(builder, options.version, "session_test", "small", &tensors,
-                                         &nodes, &inputs, &outputs, &buffers),
+  builder.Finish(fb::CreateProgramDirect(builder, options.version, "session_test", "small",
+                                         &tensors, &nodes, &inputs, &outputs, &buffers),
                  fb::ProgramIdentifier());
   return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};
 }
@@ -141,12 +141,11 @@ void test_wrong_inputs(const std::shared_ptr<const Program>& program) {
   const TensorView y = {DType::kFloat32, {1, 1, 2, 3}, data.data()};
   CHECK_THROWS(InvalidInputError, "uint8", run({DType::kUInt8, good, data.data()}, y));
   CHECK_THROWS(InvalidInputError, "dimensions", run({DType::kFloat32, {2, 3}, data.data()}, y));
-  CHECK_THROWS(InvalidInputError, "channels",
-               run({DType::kFloat32, {1, 3, 2, 3}, data.data()}, y));
+  CHECK_THROWS(InvalidInputError, "channels", run({DType::kFloat32, {1, 3, 2, 3}, data.data()}, y));
   CHECK_THROWS(InvalidInputError, "no data", run({DType::kFloat32, good, nullptr}, y));
-  CHECK_THROWS(InvalidInputError, "must be [1, 1, 2, 3]",
-               run({DType::kFloat32, good, data.data()},
-                   {DType::kFloat32, {1, 1, 3, 3}, data.data()}));
+  CHECK_THROWS(
+      InvalidInputError, "must be [1, 1, 2, 3]",
+      run({DType::kFloat32, good, data.data()}, {DType::kFloat32, {1, 1, 3, 3}, data.data()}));
   CHECK_THROWS(InvalidInputError, "inputs", session.run({}, std::vector<TensorView>{y}));
   CHECK_THROWS(UnsupportedError, "warp", Session(program, {.engine = "warp"}));
   CHECK_THROWS(InvalidInputError, "threads", Session(program, {.threads = 0}));

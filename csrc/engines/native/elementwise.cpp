@@ -46,8 +46,8 @@ class BoundAdd final : public BoundKernel {
         kernels_.add_float(static_cast<const float*>(a) + first, float_multiplier_, b + first, b_,
                            count, range_, y + first);
       } else {
-        kernels_.add(static_cast<const std::uint8_t*>(a) + first, a_, b + first, b_, count,
-                     range_, y + first);
+        kernels_.add(static_cast<const std::uint8_t*>(a) + first, a_, b + first, b_, count, range_,
+                     y + first);
       }
     });
   }

@@ -34,8 +34,8 @@ class BoundMaxPool2d final : public BoundKernel {
     auto* y = static_cast<std::uint8_t*>(args.output);
     const auto channels = static_cast<std::size_t>(x_[3]);
     for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
-      const std::uint8_t** taps = taps_.data() + static_cast<std::size_t>(thread) *
-                                                     taps_per_thread();
+      const std::uint8_t** taps =
+          taps_.data() + static_cast<std::size_t>(thread) * taps_per_thread();
       for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
         std::uint8_t* pixel = y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3];
         const std::size_t count = collect(x, n, oh, ow, taps);
@@ -65,8 +65,7 @@ class BoundMaxPool2d final : public BoundKernel {
         continue;
       }
       for (std::int64_t kw = 0; kw < window_.kernel_w; ++kw) {
-        const std::int64_t iw =
-            ow * window_.stride_w - window_.pad_left + kw * window_.dilation_w;
+        const std::int64_t iw = ow * window_.stride_w - window_.pad_left + kw * window_.dilation_w;
         if (iw >= 0 && iw < x_[2]) {
           taps[count++] = x + ((n * x_[1] + ih) * x_[2] + iw) * x_[3];
         }
@@ -86,8 +85,7 @@ class BoundMaxPool2d final : public BoundKernel {
 template <typename Regions>
 class BoundAverage final : public BoundKernel {
  public:
-  BoundAverage(const Operator& op, std::span<const Shape> inputs, const Shape& output,
-               int threads)
+  BoundAverage(const Operator& op, std::span<const Shape> inputs, const Shape& output, int threads)
       : regions_(op, inputs[0], output),
         from_(op.inputs[0].qparams),
         to_(op.output.qparams),
@@ -118,8 +116,7 @@ class BoundAverage final : public BoundKernel {
         const std::int64_t pixels = (region.bottom - region.top) * (region.right - region.left);
         kernels_.requantize(sums, static_cast<std::int32_t>(pixels) * from_.zero_point,
                             average_multiplier(from_.scale, to_.scale, region.count), channels,
-                            {to_.zero_point, 0, 255},
-                            y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3]);
+                            {to_.zero_point, 0, 255}, y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3]);
       }
     });
   }

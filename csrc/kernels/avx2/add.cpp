@@ -31,8 +31,8 @@ void add(const std::uint8_t* a, AddOperand a_operand, const std::uint8_t* b, Add
   for (; i + kStep <= count; i += kStep) {
     __m256i rounded[4];
     for (std::size_t part = 0; part < 4; ++part) {
-      rounded[part] = rounder.round(
-          _mm256_add_ps(scale_a(a + i + 8 * part), scale_b(b + i + 8 * part)));
+      rounded[part] =
+          rounder.round(_mm256_add_ps(scale_a(a + i + 8 * part), scale_b(b + i + 8 * part)));
     }
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i),
                         narrow(rounded[0], rounded[1], rounded[2], rounded[3]));

@@ -22,8 +22,8 @@ constexpr Scatter kScatters[] = {nullptr, scatter<1>, scatter<2>, scatter<3>, sc
 
 }  // namespace
 
-void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
-                     std::size_t pixels, float inverse_scale, OutputRange range, std::uint8_t* y) {
+void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels, std::size_t pixels,
+                     float inverse_scale, OutputRange range, std::uint8_t* y) {
   const Rounder rounder(range);
   const __m256 inverse = _mm256_set1_ps(inverse_scale);
   const std::size_t vector_pixels = pixels - pixels % kStep;
@@ -40,8 +40,7 @@ void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
       for (std::size_t p = 0; p < vector_pixels; p += kStep) {
         __m256i interleaved = _mm256_setzero_si256();
         for (std::size_t i = 0; i < group; ++i) {
-          const __m256 value =
-              _mm256_loadu_ps(planes + static_cast<std::ptrdiff_t>(i) * plane + p);
+          const __m256 value = _mm256_loadu_ps(planes + static_cast<std::ptrdiff_t>(i) * plane + p);
           const __m256i q = rounder.round(_mm256_mul_ps(value, inverse));
           interleaved = _mm256_or_si256(
               interleaved, _mm256_sll_epi32(q, _mm_cvtsi32_si128(static_cast<int>(8 * i))));
@@ -57,8 +56,8 @@ void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
   }
 }
 
-void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels,
-                       float scale, std::int32_t zero_point, std::ptrdiff_t plane, float* y) {
+void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels, float scale,
+                       std::int32_t zero_point, std::ptrdiff_t plane, float* y) {
   if (channels != 1) {
     // Rare (a model that returns a feature map) and bound by its strided reads.
     scalar::dequantize_planes(x, channels, pixels, scale, zero_point, plane, y);
@@ -76,8 +75,8 @@ void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t 
   }
 }
 
-void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier,
-                std::size_t count, OutputRange range, std::uint8_t* y) {
+void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
+                OutputRange range, std::uint8_t* y) {
   const Rounder rounder(range);
   const __m256i offsets = _mm256_set1_epi32(offset);
   const __m256 factor = _mm256_set1_ps(multiplier);

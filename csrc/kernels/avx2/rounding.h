@@ -35,8 +35,7 @@ inline __m128i narrow(__m256i values) {
 
 // Four times eight int32 within 0..255 to 32 bytes in order.
 inline __m256i narrow(__m256i a, __m256i b, __m256i c, __m256i d) {
-  const __m256i bytes =
-      _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+  const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 

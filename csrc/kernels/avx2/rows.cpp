@@ -35,8 +35,7 @@ void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums) 
   scalar::accumulate(row + i, count - i, sums + i);
 }
 
-void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
-            std::uint8_t* y) {
+void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y) {
   // Sixteen shuffles of sixteen entries: a shuffle gives zero where bit 7 of the index is set, so
   // the index minus 16 * part, with everything above 15 saturated to have bit 7, selects one part.
   __m256i parts[16];
@@ -50,10 +49,9 @@ void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count
     const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
     __m256i result = _mm256_setzero_si256();
     for (std::size_t part = 0; part < 16; ++part) {
-      const __m256i local =
-          _mm256_xor_si256(index, _mm256_set1_epi8(static_cast<char>(part << 4)));
-      result = _mm256_or_si256(
-          result, _mm256_shuffle_epi8(parts[part], _mm256_adds_epu8(local, above)));
+      const __m256i local = _mm256_xor_si256(index, _mm256_set1_epi8(static_cast<char>(part << 4)));
+      result =
+          _mm256_or_si256(result, _mm256_shuffle_epi8(parts[part], _mm256_adds_epu8(local, above)));
     }
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i), result);
   }

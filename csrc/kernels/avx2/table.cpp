@@ -3,7 +3,7 @@
 namespace pyquant::avx2 {
 
 const KernelTable kTable = {
-    "avx2",    quantize_planes, dequantize_planes, add,    add_float,
+    "avx2",   quantize_planes, dequantize_planes, add,    add_float,
     max_rows, accumulate,      requantize,        lookup,
 };
 

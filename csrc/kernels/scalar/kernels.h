@@ -5,10 +5,10 @@
 
 namespace pyquant::scalar {
 
-void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
-                     std::size_t pixels, float inverse_scale, OutputRange range, std::uint8_t* y);
-void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels,
-                       float scale, std::int32_t zero_point, std::ptrdiff_t plane, float* y);
+void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels, std::size_t pixels,
+                     float inverse_scale, OutputRange range, std::uint8_t* y);
+void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels, float scale,
+                       std::int32_t zero_point, std::ptrdiff_t plane, float* y);
 void add(const std::uint8_t* a, AddOperand a_operand, const std::uint8_t* b, AddOperand b_operand,
          std::size_t count, OutputRange range, std::uint8_t* y);
 void add_float(const float* a, float a_multiplier, const std::uint8_t* b, AddOperand b_operand,
@@ -16,10 +16,9 @@ void add_float(const float* a, float a_multiplier, const std::uint8_t* b, AddOpe
 void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
               std::uint8_t* y);
 void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
-void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier,
-                std::size_t count, OutputRange range, std::uint8_t* y);
-void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
-            std::uint8_t* y);
+void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
+                OutputRange range, std::uint8_t* y);
+void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
 
 extern const KernelTable kTable;
 

@@ -3,8 +3,8 @@
 
 namespace pyquant::scalar {
 
-void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
-                     std::size_t pixels, float inverse_scale, OutputRange range, std::uint8_t* y) {
+void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels, std::size_t pixels,
+                     float inverse_scale, OutputRange range, std::uint8_t* y) {
   for (std::size_t c = 0; c < channels; ++c) {
     const float* row = x + static_cast<std::ptrdiff_t>(c) * plane;
     for (std::size_t p = 0; p < pixels; ++p) {
@@ -13,8 +13,8 @@ void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels,
   }
 }
 
-void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels,
-                       float scale, std::int32_t zero_point, std::ptrdiff_t plane, float* y) {
+void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t pixels, float scale,
+                       std::int32_t zero_point, std::ptrdiff_t plane, float* y) {
   for (std::size_t c = 0; c < channels; ++c) {
     float* row = y + static_cast<std::ptrdiff_t>(c) * plane;
     for (std::size_t p = 0; p < pixels; ++p) {
@@ -23,8 +23,8 @@ void dequantize_planes(const std::uint8_t* x, std::size_t channels, std::size_t 
   }
 }
 
-void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier,
-                std::size_t count, OutputRange range, std::uint8_t* y) {
+void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
+                OutputRange range, std::uint8_t* y) {
   for (std::size_t i = 0; i < count; ++i) {
     y[i] = to_uint8(static_cast<float>(sums[i] - offset) * multiplier, range);
   }

@@ -19,8 +19,7 @@ void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums) 
   }
 }
 
-void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
-            std::uint8_t* y) {
+void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y) {
   for (std::size_t i = 0; i < count; ++i) {
     y[i] = values[x[i]];
   }

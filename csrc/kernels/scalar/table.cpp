@@ -3,7 +3,7 @@
 namespace pyquant::scalar {
 
 const KernelTable kTable = {
-    "scalar",    quantize_planes, dequantize_planes, add,    add_float,
+    "scalar", quantize_planes, dequantize_planes, add,    add_float,
     max_rows, accumulate,      requantize,        lookup,
 };
 
