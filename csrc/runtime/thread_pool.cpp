@@ -12,7 +12,7 @@
 namespace pyquant {
 namespace {
 
-// About 50 microseconds: longer than the gap between two operators, shorter than anybody notices.
+// About 100 microseconds: longer than the gap between two operators, shorter than anybody notices.
 constexpr int kSpins = 2000;
 
 inline void relax() {

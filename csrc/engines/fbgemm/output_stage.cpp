@@ -3,9 +3,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <numeric>
 
-#include "engines/torch/requantization.h"
 #include "quant/requantize.h"
 
 namespace pyquant::fbgemm_engine {
@@ -97,37 +95,11 @@ __attribute__((target("avx2"))) void write_float(const OutputStage& stage,
 
 }  // namespace
 
-OutputStage::OutputStage(const Operator& op)
-    : dtype_(op.output.dtype),
-      zero_point_(op.output.qparams.zero_point),
-      multipliers_(output_multipliers(op)),
-      scaled_fits_int32_(scaled_accumulators_fit_int32(op, multipliers_)) {
-  if (const auto* conv = std::get_if<Conv2d>(&op.attributes)) {
-    low_ = conv->output_min;
-    high_ = conv->output_max;
-  } else {
-    const auto& linear = std::get<Linear>(op.attributes);
-    low_ = linear.output_min;
-    high_ = linear.output_max;
-  }
-
-  const auto* weight = static_cast<const std::int8_t*>(op.inputs[1].constant.data);
-  const auto* bias = static_cast<const std::int32_t*>(op.inputs[2].constant.data);
-  const std::int64_t depth =
-      op.inputs[1].constant.shape.elements() / op.inputs[1].constant.shape[0];
-  offsets_.resize(multipliers_.size());
-  for (std::size_t o = 0; o < offsets_.size(); ++o, weight += depth) {
-    const std::int64_t sum = std::accumulate(weight, weight + depth, std::int64_t{0});
-    offsets_[o] = static_cast<std::int32_t>(
-        static_cast<std::uint32_t>(bias[o] - op.inputs[0].qparams.zero_point * sum));
-  }
-}
-
 void OutputStage::clamp(std::uint8_t* outputs, std::int64_t count) const {
-  const auto low = static_cast<std::uint8_t>(low_);
-  const auto high = static_cast<std::uint8_t>(high_);
+  const auto least = static_cast<std::uint8_t>(low());
+  const auto largest = static_cast<std::uint8_t>(high());
   for (std::int64_t i = 0; i < count; ++i) {
-    outputs[i] = std::min(std::max(outputs[i], low), high);
+    outputs[i] = std::min(std::max(outputs[i], least), largest);
   }
 }
 

@@ -2,33 +2,30 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "pyquant/operator.h"
+#include "quant/accumulator.h"
 
 namespace pyquant::fbgemm_engine {
 
 class OutputStage {
  public:
-  explicit OutputStage(const Operator& op);
+  explicit OutputStage(const Operator& op) : dtype_(op.output.dtype), constants_(op) {}
 
-  // bias - zero_point * sum(weights) per channel. A kernel that multiplies the raw uint8 inputs
-  // adds these. Modulo 2^32: the sum with the raw accumulator fits int32 again.
-  const std::int32_t* offsets() const { return offsets_.data(); }
-  const float* multipliers() const { return multipliers_.data(); }
+  // See AccumulatorConstants.
+  const std::int32_t* offsets() const { return constants_.offsets.data(); }
+  const float* multipliers() const { return constants_.multipliers.data(); }
+  bool scaled_fits_int32() const { return constants_.scaled_fits_int32; }
+  std::int32_t zero_point() const { return constants_.zero_point; }
+  std::int32_t low() const { return constants_.low; }
+  std::int32_t high() const { return constants_.high; }
 
   DType dtype() const { return dtype_; }
-  std::int32_t channels() const { return static_cast<std::int32_t>(offsets_.size()); }
-  std::int32_t zero_point() const { return zero_point_; }
-  std::int32_t low() const { return low_; }
-  std::int32_t high() const { return high_; }
-
-  // See scaled_accumulators_fit_int32.
-  bool scaled_fits_int32() const { return scaled_fits_int32_; }
+  std::int32_t channels() const { return static_cast<std::int32_t>(constants_.offsets.size()); }
 
   // FBGEMM's only clamps are [0, 255] and [zero_point, 255] ("ReLU"); other bounds need clamp().
-  bool is_relu() const { return low_ == zero_point_; }
-  bool needs_clamp() const { return high_ != 255 || (low_ != 0 && !is_relu()); }
+  bool is_relu() const { return low() == zero_point(); }
+  bool needs_clamp() const { return high() != 255 || (low() != 0 && !is_relu()); }
 
   // Clamps uint8 outputs to [low(), high()].
   void clamp(std::uint8_t* outputs, std::int64_t count) const;
@@ -40,11 +37,7 @@ class OutputStage {
 
  private:
   DType dtype_;
-  std::int32_t zero_point_;
-  std::int32_t low_ = 0, high_ = 255;
-  std::vector<std::int32_t> offsets_;
-  std::vector<float> multipliers_;
-  bool scaled_fits_int32_;
+  AccumulatorConstants constants_;
 };
 
 }  // namespace pyquant::fbgemm_engine

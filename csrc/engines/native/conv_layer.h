@@ -8,6 +8,7 @@
 
 #include "kernels/convolution.h"
 #include "pyquant/operator.h"
+#include "quant/accumulator.h"
 #include "runtime/aligned_buffer.h"
 
 namespace pyquant::native {
@@ -31,10 +32,9 @@ struct ConvLayer {
   std::int32_t input_zero_point = 0;
   const std::int8_t* weights = nullptr;  // [out_channels, kernel_h, kernel_w, group_in()]
 
+  AccumulatorConstants constants;
   OutputStage output{};
-  std::size_t output_size = 1;        // bytes of one output
-  std::vector<std::int32_t> offsets;  // bias - zero_point * sum(weights), modulo 2^32
-  std::vector<float> multipliers;
+  std::size_t output_size = 1;  // bytes of one output
 };
 
 // Some output channels in lane order, aligned for the kernels.

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "engines/qnnpack/qnnpack_api.h"
-#include "engines/torch/requantization.h"
+#include "quant/accumulator.h"
 
 namespace pyquant::qnnpack_engine {
 namespace {
@@ -17,11 +17,11 @@ std::string why_not_requantizable(const Operator& op) {
   if (op.output.dtype != DType::kUInt8) {
     return "QNNPACK writes uint8 only";
   }
-  const std::vector<float> multipliers = output_multipliers(op);
-  if (!std::ranges::all_of(multipliers, [](float m) { return std::isnormal(m); })) {
+  const AccumulatorConstants constants(op);
+  if (!std::ranges::all_of(constants.multipliers, [](float m) { return std::isnormal(m); })) {
     return "QNNPACK needs normal requantization scales s_x * s_w / s_y";
   }
-  if (!scaled_accumulators_fit_int32(op, multipliers)) {
+  if (!constants.scaled_fits_int32) {
     return "an accumulator times s_x * s_w / s_y may exceed QNNPACK's int32";
   }
   return {};
@@ -30,7 +30,7 @@ std::string why_not_requantizable(const Operator& op) {
 Weights::Weights(const Operator& op)
     : zero_points(static_cast<std::size_t>(op.inputs[1].constant.shape[0]) + kReadBeyondChannels,
                   kZeroPoint),
-      requantization_scales(output_multipliers(op)) {
+      requantization_scales(AccumulatorConstants(op).multipliers) {
   const auto* weight = static_cast<const std::int8_t*>(op.inputs[1].constant.data);
   kernel.resize(op.inputs[1].constant.bytes());
   std::transform(weight, weight + kernel.size(), kernel.begin(),
