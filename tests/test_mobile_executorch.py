@@ -170,4 +170,9 @@ def test_without_executorch_the_message_says_what_to_install(
 
 def test_importing_pyquant_mobile_does_not_import_executorch() -> None:
     code = "import sys, pyquant.mobile; sys.exit('executorch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=False, cwd=Path(__file__).parent
+        ).returncode
+        == 0
+    )

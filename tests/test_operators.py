@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -336,6 +337,8 @@ def test_more_threads_than_the_system_has_do_not_end_the_process() -> None:
         "    print('refused', error)\n"
     )
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
     assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-500:]}"
     assert "refused" in done.stdout

@@ -163,7 +163,11 @@ def test_flipped_bytes_never_crash() -> None:
         tests=str(Path(__file__).parent), count=count * (10 if thorough else 1), first=1000
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     )
     assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-3000:]}"
     refused, ran, raised = map(int, done.stdout.split())

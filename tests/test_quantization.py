@@ -465,7 +465,9 @@ def test_import_is_light_and_silent() -> None:
         "assert not heavy, heavy\n"
         "pyquant.quantization.PyquantQuantizer\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
