@@ -181,7 +181,7 @@ class _Planner:
                 if moved is None:
                     return None
                 return Lowered(rules.requantization_table(moved.qparams, qparams), [moved])
-            op = rules.MOVES[target](graph, node, qparams)
+            op = rules.MOVES[target](graph, node)
             return None if op is None else Lowered(op, [operand])
         if target in rules.POOLS:
             if not qparams.is_full_range:

@@ -9,7 +9,7 @@ arithmetic, and within one step of the float q/dq graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -47,15 +47,12 @@ class Lowered:
         operands: Activations, in operator order.
         weight: For operators with weights.
         bias: float32, one per output channel; quantized when the input's scale is known.
-        keeps_qparams: The result has the first operand's qparams, whatever was asked for; a
-            change of qparams follows as an operator of its own.
     """
 
     op: ops.Op
     operands: Sequence[Value]
     weight: QuantizedWeight | None = None
     bias: np.ndarray[Any, np.dtype[np.float32]] | None = None
-    keeps_qparams: bool = field(default=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def quantized_operand(graph: QuantizedGraph, node: Any) -> QuantizedValue | None
         return QuantizedValue(cast(Node, source.args[0]), graph.qparams(node))
     if str(node.target) in MOVES and rank_is_supported(graph, node):
         inner = quantized_operand(graph, node.args[0])
-        if inner is not None and MOVES[str(node.target)](graph, node, inner.qparams) is not None:
+        if inner is not None and MOVES[str(node.target)](graph, node) is not None:
             return QuantizedValue(node, inner.qparams)
     return None
 
@@ -175,20 +172,19 @@ def _add(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
 # --- Pooling.
 
 
-def _pool_window(node: Node, padding_index: int) -> ops.Window | None:
+def _pool_window(node: Node) -> ops.Window:
     kernel = _pair(node.args[1])
     stride = _pair(_argument(node, 2, "stride", None) or kernel)
-    padding = _pair(_argument(node, padding_index, "padding", 0))
+    padding = _pair(_argument(node, 3, "padding", 0))
     return ops.Window(*kernel, *stride, *padding, *padding)
 
 
 def _avg_pool2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
     x = quantized_operand(graph, node.args[0])
-    window = _pool_window(node, 3)
-    if x is None or window is None or len(graph.shape(x.node)) != 4:
+    if x is None or len(graph.shape(x.node)) != 4:
         return None
     op = ops.AvgPool2d(
-        window,
+        _pool_window(node),
         ceil_mode=bool(_argument(node, 4, "ceil_mode", False)),
         count_include_pad=bool(_argument(node, 5, "count_include_pad", True)),
         divisor_override=int(_argument(node, 6, "divisor_override", None) or 0),
@@ -217,19 +213,15 @@ def _mean(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
 # --- Operators that only move values: they keep the qparams.
 
 
-def _max_pool2d(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
-    window = _pool_window(node, 3)
-    if window is None or len(graph.shape(cast(Node, node.args[0]))) != 4:
+def _max_pool2d(graph: QuantizedGraph, node: Node) -> ops.Op | None:
+    if len(graph.shape(cast(Node, node.args[0]))) != 4:
         return None
-    dilation = _pair(_argument(node, 4, "dilation", 1))
-    window = ops.Window(
-        window.kernel_h, window.kernel_w, window.stride_h, window.stride_w,
-        window.pad_top, window.pad_left, window.pad_bottom, window.pad_right, *dilation,
-    )  # fmt: skip
+    dilation_h, dilation_w = _pair(_argument(node, 4, "dilation", 1))
+    window = replace(_pool_window(node), dilation_h=dilation_h, dilation_w=dilation_w)
     return ops.MaxPool2d(window, ceil_mode=bool(_argument(node, 5, "ceil_mode", False)))
 
 
-def _flatten(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+def _flatten(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     source = graph.shape(cast(Node, node.args[0]))
     target = graph.shape(node)
     if len(source) >= 2 and target == (source[0], int(np.prod(source[1:]))):
@@ -237,7 +229,7 @@ def _flatten(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | No
     return None
 
 
-def _pad(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+def _pad(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     amounts = [int(cast(int, amount)) for amount in cast(Sequence[Any], node.args[1])]
     if str(node.target) == "aten.pad.default":
         mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
@@ -252,16 +244,16 @@ def _pad(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
     return ops.Pad(top, left, bottom, right)
 
 
-def _identity(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
+def _identity(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     # The table of the identity; the pass that removes such tables removes it.
     return ops.LookupTable(bytes(range(ops.LookupTable.TABLE_SIZE)))
 
 
-def _dropout(graph: QuantizedGraph, node: Node, qparams: QParams) -> ops.Op | None:
-    return None if _argument(node, 2, "train", True) else _identity(graph, node, qparams)
+def _dropout(graph: QuantizedGraph, node: Node) -> ops.Op | None:
+    return None if _argument(node, 2, "train", True) else _identity(graph, node)
 
 
-Move: TypeAlias = Callable[[QuantizedGraph, Node, QParams], ops.Op | None]
+Move: TypeAlias = Callable[[QuantizedGraph, Node], ops.Op | None]
 MOVES: dict[str, Move] = {
     "aten.max_pool2d.default": _max_pool2d,
     "aten.flatten.using_ints": _flatten,

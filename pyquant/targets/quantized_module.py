@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +94,7 @@ class QuantizedModule(nn.Module):
         save(program, path)
 
     def _float_report(self) -> str:
-        return "\n  ".join(str(operator) for operator in self.float_operators)
+        return "\n  ".join(str(stayed) for stayed in self.float_operators)
 
     def extra_repr(self) -> str:
         """For ``print``."""
@@ -145,7 +146,7 @@ def _assemble_mixed(lowered: LoweredGraph, engine: str) -> QuantizedModule:
         for node in aten:
             copied[node] = graph.node_copy(node, copied.__getitem__)
             if node.op in ("get_attr", "call_module"):
-                root[str(node.target)] = _attribute(source, str(node.target))
+                root[str(node.target)] = operator.attrgetter(str(node.target))(source)
         if not part.outputs:
             continue
         name = f"program_{len(modules)}"
@@ -153,20 +154,9 @@ def _assemble_mixed(lowered: LoweredGraph, engine: str) -> QuantizedModule:
         root[name] = modules[-1]
         call = graph.call_module(name, tuple(copied[node] for node in part.inputs))
         for index, node in enumerate(part.outputs):
-            copied[node] = graph.call_function(_item, (call, index))
+            copied[node] = graph.call_function(operator.getitem, (call, index))
     output = next(node for node in source.graph.nodes if node.op == "output")
     graph.node_copy(output, copied.__getitem__)
     graph.set_codegen(source.graph._codegen)
     module = GraphModule(root, graph)
     return QuantizedModule(module, modules, lowered.float_operators, graph=source)
-
-
-def _item(values: Sequence[Any], index: int) -> Any:
-    return values[index]
-
-
-def _attribute(module: GraphModule, target: str) -> Any:
-    value: Any = module
-    for name in target.split("."):
-        value = getattr(value, name)
-    return value
