@@ -6,7 +6,8 @@ namespace pyquant {
 struct CpuFeatures {
   bool avx2 = false;
   bool avx512_vnni = false;  // with F, BW, DQ and VL
-  bool amx_int8 = false;     // with the kernel's permission to use it
+  bool avx512_vbmi = false;
+  bool amx_int8 = false;  // with the kernel's permission to use it
 };
 
 const CpuFeatures& cpu_features();

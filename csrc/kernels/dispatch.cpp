@@ -23,33 +23,31 @@ const KernelTable& choose() {
   // Best first.
   const Candidate candidates[] = {
 #if defined(__x86_64__)
-      {&amx::kTable, cpu.amx_int8 && cpu.avx512_vnni && cpu.avx2},
-      {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
+      {&amx::kTable, cpu.amx_int8 && cpu.avx512_vbmi && cpu.avx2},
+      {&avx512_vnni::kTable, cpu.avx512_vbmi && cpu.avx2},
+      {&avx512_vnni::kTableWithoutVbmi, cpu.avx512_vnni && cpu.avx2},
       {&avx2::kTable, cpu.avx2},
 #endif
       {&scalar::kTable, true},
   };
   static_cast<void>(cpu);
-  const char* forced = std::getenv("PYQUANT_ISA");
-  std::string known;
+  const char* name = std::getenv("PYQUANT_ISA");
+  const bool forced = name != nullptr && *name != '\0';
+  bool known = false;
+  std::string names;
   for (const Candidate& candidate : candidates) {
-    if (forced == nullptr || *forced == '\0') {
-      if (candidate.supported) {
-        return *candidate.table;
-      }
-      continue;
-    }
-    if (std::string_view(forced) == candidate.table->isa) {
-      if (!candidate.supported) {
-        throw UnsupportedError(std::string("PYQUANT_ISA=") + forced +
-                               ": this CPU does not have it");
-      }
+    const bool wanted = !forced || std::string_view(name) == candidate.table->isa;
+    if (wanted && candidate.supported) {
       return *candidate.table;
     }
-    known += std::string(known.empty() ? "" : ", ") + candidate.table->isa;
+    known = known || wanted;
+    if (!names.ends_with(candidate.table->isa)) {
+      names += std::string(names.empty() ? "" : ", ") + candidate.table->isa;
+    }
   }
-  throw UnsupportedError(std::string("PYQUANT_ISA=") + forced + " is unknown; this build has " +
-                         known);
+  throw UnsupportedError(
+      std::string("PYQUANT_ISA=") + name +
+      (known ? ": this CPU does not have it" : " is unknown; this build has " + names));
 }
 
 }  // namespace

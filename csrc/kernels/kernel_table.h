@@ -9,14 +9,9 @@
 #include <cstdint>
 
 #include "kernels/convolution.h"
+#include "kernels/output_stage.h"
 
 namespace pyquant {
-
-// One uint8 operand of an addition: float(q - zero_point) * multiplier.
-struct AddOperand {
-  float multiplier;
-  std::int32_t zero_point;
-};
 
 struct KernelTable {
   const char* isa;
@@ -55,6 +50,10 @@ struct KernelTable {
                  std::uint8_t* y);
 
   // The kernels below are null where the instruction set has none; either all are or none is.
+
+  // Which post-ops (OutputStage) they do.
+  bool adds_residuals = false;
+  bool looks_up_tables = false;
 
   // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
   // channel of the first pixel, uint8 or float32; a row begins where the one before it ends.

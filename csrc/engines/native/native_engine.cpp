@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "engines/native/post_ops.h"
 #include "kernels/kernel_table.h"
 
 namespace pyquant {
@@ -40,8 +41,13 @@ class NativeEngine final : public Engine {
     return {};
   }
 
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
-    return kMakers[op.attributes.index()](op);
+  bool fuses(const Operator& op, std::span<const PostOp> post_ops) const override {
+    return native::fuses(op, post_ops);
+  }
+
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> post_ops) const override {
+    return post_ops.empty() ? kMakers[op.attributes.index()](op) : prepare_fused(op, post_ops);
   }
 };
 

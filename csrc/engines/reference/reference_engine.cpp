@@ -57,7 +57,8 @@ class ReferenceEngine final : public Engine {
  public:
   std::string_view name() const override { return "reference"; }
   std::string why_unsupported(const Operator& /*op*/) const override { return {}; }
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> /*post_ops*/) const override {
     return std::make_unique<PreparedReference>(op);
   }
 };

@@ -13,12 +13,14 @@ void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t
                 std::size_t count, std::uint8_t* columns);
 void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns,
                         std::size_t pixels, std::size_t row_count, void* y);
+void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
 
 // The outputs of one pixel from `vectors` vectors of accumulators, for the kinds of output that
 // need not be fast. y: the first of `channels` outputs.
 void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
                  const float* multipliers, std::size_t vectors, std::size_t channels, void* y);
 
-extern const KernelTable kTable;
+// Tables are looked up with VBMI.
+extern const KernelTable kTable, kTableWithoutVbmi;
 
 }  // namespace pyquant::avx512_vnni
