@@ -34,12 +34,15 @@ struct KernelTable {
   void (*add_float)(const float* a, float a_multiplier, const std::uint8_t* b, AddOperand b_operand,
                     std::size_t count, OutputRange range, std::uint8_t* y);
 
-  // y = max over `rows` rows of `count` elements each. rows >= 1; y is none of the rows.
+  // The largest of some rows, for `pixels` pixels of `count` elements that begin pixel_stride apart
+  // in the rows and follow each other in y. row_count >= 1; y is none of the rows.
   void (*max_rows)(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
-                   std::uint8_t* y);
+                   std::size_t pixels, std::size_t pixel_stride, std::uint8_t* y);
 
-  // sums[i] += row[i], count elements.
-  void (*accumulate)(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
+  // sums[i] += x[i] for each of `pixels` pixels of `count` elements, which begin pixel_stride
+  // apart.
+  void (*accumulate)(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
+                     std::size_t count, std::int32_t* sums);
 
   // y = clamp(rne(float(sums - offset) * multiplier) + zero_point), count elements.
   void (*requantize)(const std::int32_t* sums, std::int32_t offset, float multiplier,

@@ -6,12 +6,12 @@ namespace pyquant::amx {
 
 const KernelTable kTable = {
     .isa = "amx",
-    .quantize_planes = avx2::quantize_planes,
+    .quantize_planes = avx512_vnni::quantize_planes,
     .dequantize_planes = avx2::dequantize_planes,
     .add = avx2::add,
     .add_float = avx2::add_float,
-    .max_rows = avx2::max_rows,
-    .accumulate = avx2::accumulate,
+    .max_rows = avx512_vnni::max_rows,
+    .accumulate = avx512_vnni::accumulate,
     .requantize = avx2::requantize,
     .lookup = avx512_vnni::lookup,
     .adds_residuals = true,

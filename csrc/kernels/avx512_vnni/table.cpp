@@ -8,12 +8,12 @@ namespace {
 constexpr KernelTable table(bool vbmi) {
   return {
       .isa = "avx512_vnni",
-      .quantize_planes = avx2::quantize_planes,
+      .quantize_planes = vbmi ? quantize_planes : avx2::quantize_planes,
       .dequantize_planes = avx2::dequantize_planes,
       .add = avx2::add,
       .add_float = avx2::add_float,
-      .max_rows = avx2::max_rows,
-      .accumulate = avx2::accumulate,
+      .max_rows = max_rows,
+      .accumulate = accumulate,
       .requantize = avx2::requantize,
       .lookup = vbmi ? lookup : avx2::lookup,
       .adds_residuals = true,
