@@ -1,10 +1,12 @@
+#include "kernels/dispatch.h"
+
+#include <atomic>
 #include <cstdlib>
-#include <string>
-#include <string_view>
 
 #include "kernels/amx/kernels.h"
 #include "kernels/avx2/kernels.h"
 #include "kernels/avx512_vnni/kernels.h"
+#include "kernels/avx_vnni/kernels.h"
 #include "kernels/cpu_features.h"
 #include "kernels/kernel_table.h"
 #include "kernels/scalar/kernels.h"
@@ -18,45 +20,66 @@ struct Candidate {
   bool supported;
 };
 
-const KernelTable& choose() {
-  const CpuFeatures& cpu = cpu_features();
-  // Best first.
-  const Candidate candidates[] = {
+// Best first.
+const std::vector<Candidate>& candidates() {
+  static const std::vector<Candidate> all = [] {
+    [[maybe_unused]] const CpuFeatures& cpu = cpu_features();
+    return std::vector<Candidate>{
 #if defined(__x86_64__)
-      {&amx::kTable, cpu.amx_int8 && cpu.avx512_vnni && cpu.avx2},
-      {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
-      {&avx2::kTable, cpu.avx2},
+        {&amx::kTable, cpu.amx_int8 && cpu.avx512_vnni && cpu.avx2},
+        {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
+        {&avx_vnni::kTable, cpu.avx_vnni && cpu.avx2},
+        {&avx2::kTable, cpu.avx2},
 #endif
-      {&scalar::kTable, true},
-  };
-  static_cast<void>(cpu);
-  const char* forced = std::getenv("PYQUANT_ISA");
+        {&scalar::kTable, true},
+    };
+  }();
+  return all;
+}
+
+const KernelTable& find(std::string_view isa, std::string_view asked_by) {
+  const std::string what = std::string(asked_by) + std::string(isa);
   std::string known;
-  for (const Candidate& candidate : candidates) {
-    if (forced == nullptr || *forced == '\0') {
-      if (candidate.supported) {
-        return *candidate.table;
-      }
-      continue;
-    }
-    if (std::string_view(forced) == candidate.table->isa) {
+  for (const Candidate& candidate : candidates()) {
+    if (isa == candidate.table->isa) {
       if (!candidate.supported) {
-        throw UnsupportedError(std::string("PYQUANT_ISA=") + forced +
-                               ": this CPU does not have it");
+        throw UnsupportedError(what + ": this CPU does not have it");
       }
       return *candidate.table;
     }
     known += std::string(known.empty() ? "" : ", ") + candidate.table->isa;
   }
-  throw UnsupportedError(std::string("PYQUANT_ISA=") + forced + " is unknown; this build has " +
-                         known);
+  throw UnsupportedError(what + " is unknown; this build has " + known);
 }
+
+const KernelTable& choose() {
+  const char* forced = std::getenv("PYQUANT_ISA");
+  return find(forced != nullptr && *forced != '\0' ? forced : isas().front(), "PYQUANT_ISA=");
+}
+
+std::atomic<const KernelTable*> used = nullptr;
 
 }  // namespace
 
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (const Candidate& candidate : candidates()) {
+    if (candidate.supported) {
+      names.emplace_back(candidate.table->isa);
+    }
+  }
+  return names;
+}
+
+void use_isa(std::string_view isa) { used = isa.empty() ? nullptr : &find(isa, "isa "); }
+
 const KernelTable& kernel_table() {
-  static const KernelTable& table = choose();
-  return table;
+  const KernelTable* table = used;
+  if (table == nullptr) {
+    static const KernelTable& chosen = choose();
+    table = &chosen;
+  }
+  return *table;
 }
 
 }  // namespace pyquant

@@ -6,6 +6,12 @@
 
 namespace pyquant::avx512_vnni {
 
+inline constexpr std::size_t kVectorChannels = 16;
+inline constexpr std::size_t kBlockVectors = kDepthwiseVectors;
+inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
+inline constexpr std::size_t kColumnGroupBytes = 4 * kBlockChannels;
+inline constexpr LaneGeometry kGeometry = {kVectorChannels, kBlockVectors, 4};
+
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,

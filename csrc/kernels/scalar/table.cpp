@@ -3,8 +3,9 @@
 namespace pyquant::scalar {
 
 const KernelTable kTable = {
-    "scalar", quantize_planes, dequantize_planes, add,    add_float,
-    max_rows, accumulate,      requantize,        lookup,
+    "scalar", quantize_planes, dequantize_planes,  add,    add_float,
+    max_rows, accumulate,      requantize,         lookup, {4, 4, 4},
+    convolve, interleave,      convolve_depthwise,
 };
 
 }  // namespace pyquant::scalar
