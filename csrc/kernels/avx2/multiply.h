@@ -1,5 +1,5 @@
-// Products of words. Bytes would need vpmaddubsw, whose sums saturate in int16; with the sign trick
-// or by 7 bits at a time they would be exact, but take more instructions than words do.
+// Products of words. Bytes would need vpmaddubsw, whose sums saturate in int16; see csrc/README.md
+// for why the ways around that are no faster.
 #pragma once
 
 #include <immintrin.h>
