@@ -111,9 +111,18 @@ def test_the_check_allows_a_forward_import(module: str, source: str) -> None:
 CSRC = ROOT / "csrc"
 ISA_FOLDERS = {"scalar", "avx2", "avx512_vnni", "amx", "avx512", "neon", "neon_dotprod", "avx_vnni"}
 #: Whose kernels an ISA may declare and take over, because every CPU that has it has them too.
-IMPLIED_ISAS = {"avx512_vnni": {"avx2"}, "amx": {"avx512_vnni", "avx2"}}
-#: The vector epilogue, all of it with internal linkage, which the tile kernels share.
-SHARED_BETWEEN_ISAS = {("amx", "kernels/avx512_vnni/output.h")}
+IMPLIED_ISAS = {
+    "avx_vnni": {"avx2"},
+    "avx512_vnni": {"avx2"},
+    "amx": {"avx512_vnni", "avx2"},
+}
+#: What the tile kernels share, all of it with internal linkage: the vector epilogue, and loops that
+#: are templates on the multiplication.
+SHARED_BETWEEN_ISAS = {
+    ("amx", "kernels/avx512_vnni/output.h"),
+    ("avx_vnni", "kernels/avx2/convolve_tiles.h"),
+    ("avx_vnni", "kernels/avx2/depthwise_columns.h"),
+}
 #: Compiled for one ISA: nothing inline that the linker could pick for the baseline.
 ISA_SYSTEM_HEADERS = {"immintrin.h", "arm_neon.h", "cstddef", "cstdint", "stddef.h", "stdint.h"} | {
     "utility"  # for integer_sequence, which is types only
@@ -186,6 +195,7 @@ def test_every_kernel_folder_is_known() -> None:
         ("kernels/avx2/rows.cpp", "<", "algorithm"),
         ("kernels/avx2/rows.cpp", '"', "kernels/avx512_vnni/kernels.h"),
         ("kernels/avx512_vnni/rows.cpp", '"', "kernels/avx2/rounding.h"),
+        ("kernels/avx_vnni/convolve.cpp", '"', "kernels/avx2/multiply.h"),
         ("kernels/avx2/rows.cpp", '"', "pyquant/tensor.h"),
         ("runtime/session.cpp", '"', "engines/native/native_engine.h"),
         ("runtime/session.cpp", "<", "ATen/ATen.h"),

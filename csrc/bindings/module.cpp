@@ -1,5 +1,9 @@
+#include <pybind11/stl.h>
+
 #include "bindings/bindings.h"
 #include "engines/engine.h"
+#include "kernels/dispatch.h"
+#include "kernels/kernel_table.h"
 #include "pyquant/torch_engines.h"
 
 PYBIND11_MODULE(_C, module) {
@@ -19,4 +23,11 @@ PYBIND11_MODULE(_C, module) {
         return names;
       },
       "Names of the engines, in the order in which 'auto' asks them.");
+  module.def(
+      "isa", [] { return pyquant::kernel_table().isa; },
+      "The instruction set that native kernels are prepared for.");
+  module.def("isas", &pyquant::isas,
+             "The instruction sets that the native engine can use on this CPU, best first.");
+  module.def("use_isa", &pyquant::use_isa, pybind11::arg("isa"),
+             "Prepares native kernels for this one from now on; '' for the default. For tests.");
 }

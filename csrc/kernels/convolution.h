@@ -1,8 +1,9 @@
 // What the drivers in engines/native hand to the kernels that multiply: convolutions as implicit
 // matrix products over NHWC images, and depthwise convolutions.
 //
-// Both kinds compute up to kBlockChannels output channels at a time, as 1 to 4 vectors of 16 int32
-// lanes. Which channel a lane holds follows from what the kernels' final pack instructions do;
+// Both kinds compute a block of output channels at a time, as 1 to 4 vectors of int32 lanes; how
+// long a vector is and what it multiplies is the instruction set's to say (LaneGeometry). Which
+// channel a lane holds follows from what the kernels' final pack instructions do, within 128 bits;
 // weights, offsets and multipliers come in that order (lane_channel).
 #pragma once
 
@@ -13,9 +14,17 @@
 
 namespace pyquant {
 
-inline constexpr std::size_t kVectorChannels = 16;
-inline constexpr std::size_t kBlockVectors = 4;
-inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
+// What one instruction set's kernels read.
+struct LaneGeometry {
+  std::size_t vector_channels;  // int32 lanes of a vector: a multiple of 4
+  std::size_t block_vectors;    // of a block of a convolution, at most: 1 to 4
+  // The inputs that a lane multiplies and sums in one step, together 4 bytes, and as many weights:
+  // 4 of uint8 and int8, or 2 of uint16 and int16 (for which the drivers widen the image).
+  std::size_t step_inputs;
+};
+
+// Of a block of a depthwise convolution, on every instruction set.
+inline constexpr std::size_t kDepthwiseVectors = 4;
 
 // The channel, within its block of `vectors` vectors, of a lane of a vector. Of internal linkage:
 // files that are compiled for different instruction sets must not share a copy.
@@ -39,10 +48,10 @@ struct ConvLayout {
 
 // One block of output channels. Arrays are in lane order and aligned to 64 bytes.
 struct ConvBlock {
-  const std::int8_t* weights;     // [tap][step][vector][lane][4]
+  const std::int8_t* weights;     // [tap][step][vector][lane][4 bytes: step_inputs weights]
   const std::int32_t* offsets;    // [vector][lane]: initial accumulators
   const float* multipliers;       // [vector][lane]
-  std::size_t vectors, channels;  // channels <= 16 * vectors are stored
+  std::size_t vectors, channels;  // channels <= vector_channels * vectors are stored
 
   // The weights that the next block reads: fetched into the cache while this one multiplies. The
   // kernel advances `prefetch` up to `prefetch_end`.
@@ -50,14 +59,14 @@ struct ConvBlock {
   const std::int8_t* prefetch_end;
 };
 
-// Up to kBlockChannels channels of a depthwise convolution. It reads columns of interleaved rows:
-// a column is `groups` times [vector][lane][4], the 4 being the same channel of 4 input rows.
-// `rows` (1, 2 or 4) output rows are computed from one set of columns.
+// Up to 4 vectors of channels of a depthwise convolution. It reads columns of interleaved rows: a
+// column is `groups` times [vector][lane][4 bytes], the 4 bytes being the same channel of
+// step_inputs input rows. `rows` (1, 2 or 4) output rows are computed from one set of columns.
 //
-// A block of at most 32 or 16 channels leaves lanes free: 2 or 4 strips of the row are computed
-// side by side, the first in the first 32 or 16 channels of a column, and so on.
+// A block of at most half or a quarter of these channels leaves lanes free: 2 or 4 strips of the
+// row are computed side by side, the first in the first half or quarter of a column, and so on.
 struct DepthwiseBlock {
-  const std::int8_t* weights;   // [group][tap][row][vector][lane][4]
+  const std::int8_t* weights;   // [group][tap][row][vector][lane][4 bytes]
   const std::int32_t* offsets;  // [vector][lane]
   const float* multipliers;     // [vector][lane]
   std::size_t channels;
@@ -68,7 +77,5 @@ struct DepthwiseBlock {
   std::size_t strips, strip_stride;         // in outputs; more than one strip only for kUInt8
   OutputStage output;
 };
-
-inline constexpr std::size_t kColumnGroupBytes = 4 * kBlockChannels;
 
 }  // namespace pyquant

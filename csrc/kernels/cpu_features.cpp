@@ -33,6 +33,7 @@ const CpuFeatures& cpu_features() {
     // libgcc's test includes the operating system's support for the wider registers.
     __builtin_cpu_init();
     found.avx2 = __builtin_cpu_supports("avx2") != 0;
+    found.avx_vnni = __builtin_cpu_supports("avxvnni") != 0;
     found.avx512_vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512vnni");

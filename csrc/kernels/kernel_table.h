@@ -52,7 +52,8 @@ struct KernelTable {
   void (*lookup)(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
                  std::uint8_t* y);
 
-  // The kernels below are null where the instruction set has none; either all are or none is.
+  // How the kernels below lay out channels and inputs.
+  LaneGeometry geometry;
 
   // Which post-ops (OutputStage) they do.
   bool adds_residuals = false;
@@ -61,22 +62,23 @@ struct KernelTable {
   // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
   // channel of the first pixel, uint8 or float32; a row begins where the one before it ends.
   void (*convolve)(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                   std::size_t rows, std::size_t pixels, void* y) = nullptr;
+                   std::size_t rows, std::size_t pixels, void* y);
 
-  // Makes `count` columns (see DepthwiseBlock) from 4 * groups rows of pixels, pixel_stride apart,
-  // of which the first `channels` bytes are read. The strips begin strip_stride bytes apart.
+  // Makes `count` columns (see DepthwiseBlock) from step_inputs * groups rows of pixels,
+  // pixel_stride bytes apart, of which the first `channels` bytes are read. The strips begin
+  // strip_stride bytes apart.
   void (*interleave)(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
                      std::size_t pixel_stride, std::size_t strips, std::size_t strip_stride,
-                     std::size_t count, std::uint8_t* columns) = nullptr;
+                     std::size_t count, std::uint8_t* columns);
 
   // `pixels` outputs of each of the first `row_count` of the block's rows. y: the block's first
   // channel of the first pixel of the first row, uint8 or float32.
   void (*convolve_depthwise)(const DepthwiseBlock& block, const std::uint8_t* columns,
-                             std::size_t pixels, std::size_t row_count, void* y) = nullptr;
+                             std::size_t pixels, std::size_t row_count, void* y);
 };
 
-// The table for this CPU, chosen at the first call. The environment variable PYQUANT_ISA names one
-// instead; throws UnsupportedError where that is unknown or the CPU lacks it.
+// The table for this CPU, the best one unless use_isa (dispatch.h) or the environment variable
+// PYQUANT_ISA names another; throws UnsupportedError where that is unknown or the CPU lacks it.
 const KernelTable& kernel_table();
 
 }  // namespace pyquant

@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, event
 
 import pyquant
+from pyquant import _C
 from pyquant.errors import UnsupportedError
 from pyquant.ir import ops
 from pyquant.operators import Kernel, QParams
@@ -43,7 +44,7 @@ _PLAIN: dict[str, Any] = {
 #: What must be there; an engine may run more.
 REQUIRED: dict[str, frozenset[str]] = {
     "reference": frozenset(_PLAIN),
-    "native": frozenset(_PLAIN) - {"Conv2d", "Linear", "Flatten", "Pad"},
+    "native": frozenset(_PLAIN) - {"Flatten", "Pad"},
     "fbgemm": frozenset({"Conv2d", "Linear"}),
     "qnnpack": frozenset(
         {"Conv2d", "Linear", "Add", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}
@@ -61,14 +62,22 @@ def runs(engine: str, kind: str) -> bool:
 
 
 def engines_for(kind: str) -> pytest.MarkDecorator:
-    """Parametrises ``engine`` over all that run this kind."""
-    return pytest.mark.parametrize(
-        "engine", [engine for engine in pyquant.engines() if runs(engine, kind)]
-    )
+    """Parametrises ``engine`` over all that run this kind, native once for each ISA."""
+    names: list[str] = []
+    for engine in pyquant.engines():
+        if runs(engine, kind):
+            names += [f"native:{isa}" for isa in _C.isas()] if engine == "native" else [engine]
+    return pytest.mark.parametrize("engine", names)
 
 
 def kernel(engine: str, *args: Any, **kwargs: Any) -> Kernel:
-    """The kernel; the example does not count if the engine says that it cannot run it."""
+    """The kernel; the example does not count if the engine says that it cannot run it.
+
+    The instruction set of ``"native:<isa>"`` stays chosen for what is prepared and run until the
+    next call.
+    """
+    engine, _, isa = engine.partition(":")
+    _C.use_isa(isa)
     try:
         prepared = Kernel(*args, engine=engine, **kwargs)
     except UnsupportedError as error:

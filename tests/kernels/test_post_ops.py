@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pyquant
 from kernels.engines import assert_equal
 from kernels.strategies import Weighted, adds, convolutions, linears, qparams, seeds, uint8
+from pyquant import _C
 from pyquant.ir import ops
 from pyquant.ir.program import DType, Node, Program, Tensor
 from pyquant.operators import QParams
@@ -95,27 +95,29 @@ def _cases(draw: st.DrawFn) -> Weighted:
     return case
 
 
-def _check(program: Program, inputs: list[np.ndarray], engine: str, threads: int) -> None:
-    """Against the reference engine, which computes operators one by one."""
+def _check(program: Program, inputs: list[np.ndarray], isa: str, threads: int) -> None:
+    """The native engine against the reference, which computes operators one by one."""
     tensors = [torch.from_numpy(x) for x in inputs]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    _C.use_isa(isa)
     try:
         expected = ProgramModule(program, engine="reference")(*tensors)
-        found = ProgramModule(program, engine=engine)(*tensors)
+        found = ProgramModule(program, engine="native")(*tensors)
     finally:
         torch.set_num_threads(before)
+        _C.use_isa("")
     for have, want in zip(torch.utils._pytree.tree_leaves(found), expected, strict=True):
         assert_equal(have, want.numpy())
 
 
-engines = pytest.mark.parametrize("engine", [e for e in pyquant.engines() if e != "reference"])
+isas = pytest.mark.parametrize("isa", _C.isas())
 post_ops = st.sampled_from(("table", "add", "add other way round"))
 
 
-@engines
+@isas
 @given(data=st.data())
-def test_one_post_op(engine: str, data: st.DataObject) -> None:
+def test_one_post_op(isa: str, data: st.DataObject) -> None:
     case, post_op = data.draw(_cases()), data.draw(post_ops)
     chain = _Chain()
     shape = case.input_shapes[0]
@@ -130,12 +132,12 @@ def test_one_post_op(engine: str, data: st.DataObject) -> None:
         inputs.append(uint8(data.draw(seeds), y_shape))
         y = chain.node(op, [other, y] if post_op != "add" else [y, other], y_shape, qp)
     chain.program.outputs = [y]
-    _check(chain.program, inputs, engine, case.threads)
+    _check(chain.program, inputs, isa, case.threads)
 
 
-@engines
+@isas
 @given(data=st.data())
-def test_many(engine: str, data: st.DataObject) -> None:
+def test_many(isa: str, data: st.DataObject) -> None:
     """Two layers on one input, and a few operators on any of the results, outputs in between."""
     case = data.draw(_cases())
     twin = replace(case, seed=case.seed + 100)
@@ -156,4 +158,4 @@ def test_many(engine: str, data: st.DataObject) -> None:
     read = {index for node in chain.program.nodes for index in node.inputs}
     extra = set(data.draw(st.lists(st.sampled_from(values), max_size=1)))
     chain.program.outputs = [v for v in values if v not in read or v in extra]
-    _check(chain.program, case.inputs[:1], engine, case.threads)
+    _check(chain.program, case.inputs[:1], isa, case.threads)

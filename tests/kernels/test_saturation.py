@@ -1,7 +1,7 @@
 """Kernels that add products in int16 must not lose bits, on any instruction set.
 
-Each test runs this file in a process of its own, because an instruction set is chosen once per
-process: FBGEMM's by ``FBGEMM_ENABLE_INSTRUCTIONS``, the core's by ``PYQUANT_ISA``.
+FBGEMM chooses an instruction set once per process (by ``FBGEMM_ENABLE_INSTRUCTIONS``), so its tests
+run this file in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from pyquant import _C
+from pyquant.errors import UnsupportedError
 
 HERE = Path(__file__).resolve()
 #: fbgemm::inst_set_t
@@ -159,41 +163,34 @@ def test_saturating_values_on_fbgemm_without_vnni(name: str, isa: int) -> None:
     assert count == len(SHAPES) * 5 * 3 * 2
 
 
-UNKNOWN_ISA = """
-import torch
-from pyquant.errors import UnsupportedError
-from pyquant.ir import ops
-from pyquant.operators import Kernel, QParams
-try:
-    Kernel(ops.Quantize(), [None], QParams(1.0, 0), engine="native")(torch.zeros(3))
-except UnsupportedError as error:
-    print(error)
-"""
+@pytest.fixture(params=_C.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this CPU has, chosen for the test."""
+    _C.use_isa(request.param)
+    yield request.param
+    _C.use_isa("")
 
 
-def known_isas() -> list[str]:
-    """What this build of the core has, best first; the message for an unknown one lists them."""
-    done = python(UNKNOWN_ISA, PYQUANT_ISA="nonsense")
-    assert done.returncode == 0, done.stderr
-    assert "nonsense" in done.stdout
-    return done.stdout.split("this build has ")[1].strip().split(", ")
+def test_every_isa_gives_the_same_bits(isa: str) -> None:
+    assert _C.isa() == isa
+    assert run_elementwise_cases() == 8 * 8
+    assert run_saturating_cases("native") == len(SHAPES) * 5 * 3 * 2
 
 
-def test_every_isa_gives_the_same_bits() -> None:
-    isas = known_isas()
-    assert "scalar" in isas
-    assert "avx2" in isas or not IS_X86
-    for isa in ["", *isas]:
-        done = python(
-            "from kernels import test_saturation as t;"
-            "print(t.run_elementwise_cases(), t.run_saturating_cases('native'))",
-            PYQUANT_ISA=isa,
-        )
-        if "this CPU does not have it" in done.stderr:
-            continue
-        assert done.returncode == 0, f"{isa}: {done.stderr}"
-        assert done.stdout.split() == [str(8 * 8), str(len(SHAPES) * 5 * 3 * 2)]
+def test_the_environment_chooses_the_isa() -> None:
+    for isa in _C.isas():
+        done = python("from pyquant import _C; print(_C.isa())", PYQUANT_ISA=isa)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == isa
+
+
+def test_the_best_isa_is_the_default() -> None:
+    done = python("from pyquant import _C; print(_C.isa())", PYQUANT_ISA="")
+    assert done.stdout.strip() == _C.isas()[0]
 
 
 def test_an_unknown_isa_is_refused() -> None:
-    assert known_isas()
+    with pytest.raises(UnsupportedError, match=r"nonsense is unknown; .*scalar"):
+        _C.use_isa("nonsense")
+    done = python("from pyquant import _C; _C.isa()", PYQUANT_ISA="nonsense")
+    assert "PYQUANT_ISA=nonsense is unknown" in done.stderr

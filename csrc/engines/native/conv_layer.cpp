@@ -7,7 +7,8 @@
 namespace pyquant::native {
 
 ConvLayer::ConvLayer(const Operator& op, std::span<const PostOp> post_ops)
-    : input_zero_point(op.inputs[0].qparams.zero_point),
+    : kernels(kernel_table()),
+      input_zero_point(op.inputs[0].qparams.zero_point),
       weights(static_cast<const std::int8_t*>(op.inputs[1].constant.data)),
       constants(op),
       output_size(size_of(op.output.dtype)) {
@@ -42,7 +43,7 @@ LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> 
   std::size_t lanes = 0;
   for (const LaneBlock& block : blocks) {
     first_lane_.push_back(lanes);
-    lanes += block.vectors * kVectorChannels;
+    lanes += block.lanes();
   }
   memory_.reserve(2 * lanes * sizeof(std::int32_t));
   std::memset(memory_.data(), 0, memory_.size());

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engines/engine.h"
-#include "kernels/convolution.h"
+#include "kernels/kernel_table.h"
 #include "pyquant/operator.h"
 #include "quant/accumulator.h"
 #include "runtime/aligned_buffer.h"
@@ -19,6 +19,12 @@ namespace pyquant::native {
 struct ConvLayer {
   // post_ops: those that native::fuses() accepts.
   explicit ConvLayer(const Operator& op, std::span<const PostOp> post_ops = {});
+
+  // What runs it and how its blocks are laid out.
+  const KernelTable& kernels;
+  const LaneGeometry& geometry() const { return kernels.geometry; }
+  // Bytes of an input where the kernel reads it.
+  std::int64_t input_bytes() const { return 4 / static_cast<std::int64_t>(geometry().step_inputs); }
 
   std::int64_t group_in() const { return in_channels / groups; }
   std::int64_t group_out() const { return out_channels / groups; }
@@ -48,18 +54,19 @@ struct ConvLayer {
 // Some output channels in lane order, aligned for the kernels.
 struct LaneBlock {
   std::int64_t first_channel;
-  std::size_t channels, vectors;
+  std::size_t channels, vectors, vector_channels;
   std::size_t strips = 1;  // that share the lanes, each with all channels (see DepthwiseBlock)
+
+  std::size_t lanes() const { return vectors * vector_channels; }
 
   // Calls visit(lane index in the block, channel) for the lanes that hold a channel.
   template <typename Visit>
   void for_each_lane(Visit visit) const {
     for (std::size_t vector = 0; vector < vectors; ++vector) {
-      for (std::size_t lane = 0; lane < kVectorChannels; ++lane) {
-        const std::size_t channel =
-            lane_channel(vectors, vector, lane) % (vectors * kVectorChannels / strips);
+      for (std::size_t lane = 0; lane < vector_channels; ++lane) {
+        const std::size_t channel = lane_channel(vectors, vector, lane) % (lanes() / strips);
         if (channel < channels) {
-          visit(vector * kVectorChannels + lane,
+          visit(vector * vector_channels + lane,
                 first_channel + static_cast<std::int64_t>(channel));
         }
       }

@@ -10,7 +10,6 @@
 #include "engines/native/input_copy.h"
 #include "engines/native/packed_weights.h"
 #include "engines/native/post_ops.h"
-#include "kernels/kernel_table.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
@@ -63,7 +62,8 @@ class BoundConvolution final : public BoundKernel {
       images_.out_w = output[2];
     }
     reading_ = choose_reading(pixels);
-    flat_ = reading_ == Reading::kGathered || (pointwise && reading_ == Reading::kInPlace);
+    flat_ = reading_ == Reading::kGathered || reading_ == Reading::kWidened ||
+            (pointwise && reading_ == Reading::kInPlace);
     pixels_ = flat_ ? pixels : images_.out_w;
     units_ = flat_ ? divide_up(pixels, kFlatPixels) : pixels / images_.out_w;
     plan_layout();
@@ -101,6 +101,7 @@ class BoundConvolution final : public BoundKernel {
   // What the kernel reads.
   enum class Reading : std::uint8_t {
     kInPlace,     // the image
+    kWidened,     // the image, widened
     kCopiedRows,  // a copy of some rows, with a border
     kGathered,    // a copy of all inputs of each pixel
   };
@@ -114,19 +115,28 @@ class BoundConvolution final : public BoundKernel {
     const bool narrow = !pointwise && images_.out_w < kNarrowRow && pixels > images_.out_w &&
                         layer_.out_channels >= kGatherChannels;
     // The last pixel's run may be read up to 3 bytes beyond its end, which may be the image's.
-    const bool overruns = weights_.run_bytes() % 4 != 0;
+    const bool overruns = weights_.overruns();
     if (weights_.one_group() && (narrow || (pointwise && overruns))) {
       return Reading::kGathered;
     }
-    return padded || overruns ? Reading::kCopiedRows : Reading::kInPlace;
+    if (layer_.input_bytes() == 1) {
+      return padded || overruns ? Reading::kCopiedRows : Reading::kInPlace;
+    }
+    if (pointwise && !overruns) {
+      return Reading::kWidened;
+    }
+    // Of a single pixel under each window, strides may skip many.
+    const bool skips = layer_.kernel_pixels() == 1 && weights_.one_group();
+    return skips ? Reading::kGathered : Reading::kCopiedRows;
   }
 
   void plan_layout() {
     const Window& window = layer_.window;
-    row_bytes_ = layer_.in_channels *
-                 (reading_ == Reading::kCopiedRows ? images_.row_pixels() : images_.in_w);
+    const std::int64_t pixel_bytes = layer_.in_channels * layer_.input_bytes();
+    row_bytes_ =
+        pixel_bytes * (reading_ == Reading::kCopiedRows ? images_.row_pixels() : images_.in_w);
     layout_.steps = weights_.steps();
-    layout_.pixel_stride = window.stride_w * layer_.in_channels;
+    layout_.pixel_stride = window.stride_w * pixel_bytes;
     layout_.row_stride = window.stride_h * row_bytes_;
     layout_.output_stride = static_cast<std::size_t>(layer_.out_channels);
     layout_.output = layer_.output;
@@ -139,8 +149,7 @@ class BoundConvolution final : public BoundKernel {
       for (std::int64_t run = 0; run < weights_.runs(); ++run) {
         const std::int64_t kh = weights_.runs_are_rows() ? run : run / window.kernel_w;
         const std::int64_t kw = weights_.runs_are_rows() ? 0 : run % window.kernel_w;
-        taps_.push_back(kh * window.dilation_h * row_bytes_ +
-                        kw * window.dilation_w * layer_.in_channels);
+        taps_.push_back(kh * window.dilation_h * row_bytes_ + kw * window.dilation_w * pixel_bytes);
       }
     }
     layout_.taps = taps_.data();
@@ -195,18 +204,13 @@ class BoundConvolution final : public BoundKernel {
 
   // What the kernel reads for the first pixel of a band; the rest follows it.
   const std::uint8_t* read_band(const std::uint8_t* x, Slice band, std::uint8_t* copy) const {
-    switch (reading_) {
-      case Reading::kCopiedRows:
-        copy_rows(images_, x, band, copy);
-        return copy;
-      case Reading::kGathered:
-        gather(images_,
-               {weights_.runs_are_rows(), weights_.runs(), weights_.run_bytes(),
-                static_cast<std::int64_t>(4 * weights_.steps())},
-               x, flat_pixels(band), copy);
-        return copy;
-      case Reading::kInPlace:
-        break;
+    if (reading_ != Reading::kInPlace) {
+      if (layer_.input_bytes() == 1) {
+        copy_band(x, band, copy);
+      } else {
+        copy_band(x, band, reinterpret_cast<std::uint16_t*>(copy));
+      }
+      return copy;
     }
     if (flat_) {
       return x + flat_pixels(band).begin * layer_.in_channels;
@@ -214,6 +218,23 @@ class BoundConvolution final : public BoundKernel {
     const std::int64_t image = band.begin / images_.out_h;
     const std::int64_t row = band.begin % images_.out_h * layer_.window.stride_h;
     return x + (image * images_.in_h + row) * row_bytes_;
+  }
+
+  template <typename Input>
+  void copy_band(const std::uint8_t* x, Slice band, Input* copy) const {
+    if (reading_ == Reading::kCopiedRows) {
+      copy_rows(images_, x, band, copy);
+      return;
+    }
+    const Slice pixels = flat_pixels(band);
+    if (reading_ == Reading::kWidened) {
+      std::copy(x + pixels.begin * layer_.in_channels, x + pixels.end * layer_.in_channels, copy);
+      return;
+    }
+    gather(images_,
+           {weights_.runs_are_rows(), weights_.runs(), weights_.run_inputs(),
+            static_cast<std::int64_t>(weights_.steps() * layer_.geometry().step_inputs)},
+           x, pixels, copy);
   }
 
   void run_block(std::size_t index, Slice band, const std::uint8_t* x, void* output) const {
@@ -226,11 +247,11 @@ class BoundConvolution final : public BoundKernel {
         static_cast<std::byte*>(output) +
         static_cast<std::size_t>(pixels.begin * layer_.out_channels + weights.lanes.first_channel) *
             layer_.output_size;
-    kernels_.convolve(layout_, block, x + weights.first_input, static_cast<std::size_t>(rows),
-                      static_cast<std::size_t>((pixels.end - pixels.begin) / rows), y);
+    layer_.kernels.convolve(layout_, block, x + weights.first_input * layer_.input_bytes(),
+                            static_cast<std::size_t>(rows),
+                            static_cast<std::size_t>((pixels.end - pixels.begin) / rows), y);
   }
 
-  const KernelTable& kernels_ = kernel_table();
   const ConvLayer& layer_;
   const PackedWeights& weights_;
   ConvImages images_;

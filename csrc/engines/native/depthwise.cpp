@@ -1,12 +1,11 @@
-// Depthwise convolution. Work is done by passes: one to four output rows of up to 64 channels,
-// computed from the same interleaved columns of the image (see DepthwiseBlock). Rows outside the
-// image are a row of zero points; columns outside it are filled in.
+// Depthwise convolution. Work is done by passes: one to four output rows of up to 4 vectors of
+// channels, computed from the same interleaved columns of the image (see DepthwiseBlock). Rows
+// outside the image are a row of zero points; columns outside it are filled in.
 #include <algorithm>
 #include <cstring>
 
 #include "engines/native/convolution.h"
 #include "engines/native/post_ops.h"
-#include "kernels/kernel_table.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
@@ -14,33 +13,41 @@ namespace {
 
 // Columns of one pass, so that they stay in the first-level cache.
 constexpr std::int64_t kColumnBytes = 32 * 1024;
-constexpr std::int64_t kGroupRows = 4;
+// Of all instruction sets.
+constexpr std::size_t kMostGroupRows = 4;
+constexpr std::size_t kMostLanes = 64;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class PreparedDepthwise final : public PreparedKernel {
  public:
-  explicit PreparedDepthwise(const ConvLayer& layer) : layer_(layer) {
+  explicit PreparedDepthwise(const ConvLayer& layer)
+      : layer_(layer), group_rows_(static_cast<std::int64_t>(layer.geometry().step_inputs)) {
     const Window& window = layer.window;
-    groups_ = divide_up(window.kernel_h, kGroupRows);
+    groups_ = divide_up(window.kernel_h, group_rows_);
     if (window.dilation_h == 1) {
       // As many output rows as the interleaved rows hold.
       while (rows_ < 4 &&
-             window.kernel_h + (2 * rows_ - 1) * window.stride_h <= kGroupRows * groups_) {
+             window.kernel_h + (2 * rows_ - 1) * window.stride_h <= group_rows_ * groups_) {
         rows_ *= 2;
       }
     }
+    const std::size_t vector = layer.geometry().vector_channels;
     for (std::int64_t first = 0; first < layer.out_channels;
-         first += static_cast<std::int64_t>(kBlockChannels)) {
+         first += static_cast<std::int64_t>(lanes())) {
       const auto left = static_cast<std::size_t>(layer.out_channels - first);
-      const std::size_t channels = std::min(kBlockChannels, left);
-      blocks_.push_back({first, channels, kBlockVectors, strips_of(channels)});
+      const std::size_t channels = std::min(lanes(), left);
+      blocks_.push_back({first, channels, kDepthwiseVectors, vector, strips_of(channels)});
     }
     constants_ = LaneConstants(layer, blocks_);
     memory_.reserve(blocks_.size() * block_bytes());
     std::memset(memory_.data(), 0, memory_.size());
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      pack(i);
+      if (layer.input_bytes() == sizeof(std::int8_t)) {
+        pack<std::int8_t>(i);
+      } else {
+        pack<std::int16_t>(i);
+      }
     }
     layer_.weights = nullptr;
   }
@@ -51,11 +58,16 @@ class PreparedDepthwise final : public PreparedKernel {
   const ConvLayer& layer() const { return layer_; }
   std::int64_t rows() const { return rows_; }
   std::int64_t groups() const { return groups_; }
+  std::int64_t group_rows() const { return group_rows_; }
+  // Of a block, whether or not it has as many channels.
+  std::size_t lanes() const { return kDepthwiseVectors * layer_.geometry().vector_channels; }
+  // One group of a column.
+  std::size_t group_bytes() const { return 4 * lanes(); }
   const std::vector<LaneBlock>& blocks() const { return blocks_; }
 
   DepthwiseBlock block(std::size_t index) const {
     DepthwiseBlock block{};
-    block.weights = weights(index);
+    block.weights = reinterpret_cast<const std::int8_t*>(weights(index));
     block.offsets = constants_.offsets(index);
     block.multipliers = constants_.multipliers(index);
     block.channels = blocks_[index].channels;
@@ -73,29 +85,29 @@ class PreparedDepthwise final : public PreparedKernel {
     if (layer_.output.kind != OutputStage::Kind::kUInt8) {
       return 1;
     }
-    return channels <= kBlockChannels / 4 ? 4 : channels <= kBlockChannels / 2 ? 2 : 1;
+    return channels <= lanes() / 4 ? 4 : channels <= lanes() / 2 ? 2 : 1;
   }
 
   std::size_t block_bytes() const {
-    return static_cast<std::size_t>(groups_ * layer_.window.kernel_w * rows_) * kColumnGroupBytes;
+    return static_cast<std::size_t>(groups_ * layer_.window.kernel_w * rows_) * group_bytes();
   }
-  std::int8_t* weights(std::size_t index) const {
-    return reinterpret_cast<std::int8_t*>(memory_.data()) + index * block_bytes();
-  }
+  std::byte* weights(std::size_t index) const { return memory_.data() + index * block_bytes(); }
 
+  template <typename Weight>
   void pack(std::size_t index) {
     const Window& window = layer_.window;
     blocks_[index].for_each_lane([&](std::size_t lane, std::int64_t channel) {
-      std::int8_t* target = weights(index) + 4 * lane;
+      auto* target = reinterpret_cast<Weight*>(weights(index) + 4 * lane);
       for (std::int64_t group = 0; group < groups_; ++group) {
         for (std::int64_t kw = 0; kw < window.kernel_w; ++kw) {
-          for (std::int64_t row = 0; row < rows_; ++row, target += kColumnGroupBytes) {
-            for (std::int64_t i = 0; i < kGroupRows; ++i) {
-              const std::int64_t kh = group * kGroupRows + i - row * window.stride_h;
+          for (std::int64_t row = 0; row < rows_; ++row) {
+            for (std::int64_t i = 0; i < group_rows_; ++i) {
+              const std::int64_t kh = group * group_rows_ + i - row * window.stride_h;
               if (kh >= 0 && kh < window.kernel_h) {
                 target[i] = layer_.weight(channel, kh, kw, 0);
               }
             }
+            target += group_bytes() / sizeof(Weight);
           }
         }
       }
@@ -104,7 +116,8 @@ class PreparedDepthwise final : public PreparedKernel {
 
   ConvLayer layer_;
   std::int64_t rows_ = 1;    // output rows of a pass
-  std::int64_t groups_ = 1;  // of four interleaved rows
+  std::int64_t group_rows_;  // input rows that are interleaved
+  std::int64_t groups_ = 1;  // of such rows
   std::vector<LaneBlock> blocks_;
   LaneConstants constants_;
   AlignedBuffer memory_;
@@ -121,7 +134,7 @@ class BoundDepthwise final : public BoundKernel {
         y_(output) {
     const Window& window = layer_.window;
     const std::int64_t column_bytes =
-        prepared.groups() * static_cast<std::int64_t>(kColumnGroupBytes);
+        prepared.groups() * static_cast<std::int64_t>(prepared.group_bytes());
     const std::int64_t window_columns = std::int64_t{window.kernel_w - 1} * window.dilation_w + 1;
     pixels_ = std::clamp<std::int64_t>(
         (kColumnBytes / column_bytes - window_columns) / window.stride_w + 1, 1, y_[2]);
@@ -130,7 +143,7 @@ class BoundDepthwise final : public BoundKernel {
     scratch_bytes_ = thread_bytes_ * static_cast<std::size_t>(threads);
     outside_.assign(static_cast<std::size_t>(x_[2] * x_[3]),
                     static_cast<std::uint8_t>(layer_.input_zero_point));
-    row_count_ = static_cast<std::size_t>(prepared.groups() * kGroupRows);
+    row_count_ = static_cast<std::size_t>(prepared.groups() * prepared.group_rows());
     rows_.resize(row_count_ * static_cast<std::size_t>(threads));
   }
 
@@ -188,8 +201,9 @@ class BoundDepthwise final : public BoundKernel {
     for (std::int64_t first = 0; first < length; first += pixels_) {
       const std::int64_t count = std::min(pixels_, length - first);
       fill_columns(first, count, distance, block, rows, columns);
-      kernels_.convolve_depthwise(block, columns, static_cast<std::size_t>(count), row_count,
-                                  y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
+      layer_.kernels.convolve_depthwise(
+          block, columns, static_cast<std::size_t>(count), row_count,
+          y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
     }
   }
 
@@ -206,7 +220,7 @@ class BoundDepthwise final : public BoundKernel {
     const std::int64_t last = static_cast<std::int64_t>(block.strips - 1) * strip_columns;
     const std::int64_t inside_begin = std::clamp<std::int64_t>(0, begin, end);
     const std::int64_t inside_end = std::clamp(x_[2] - last, inside_begin, end);
-    const std::size_t column_bytes = block.groups * kColumnGroupBytes;
+    const std::size_t column_bytes = block.groups * prepared_.group_bytes();
     for (std::int64_t column = begin; column < end; ++column) {
       if (column == inside_begin && inside_begin != inside_end) {
         column = inside_end - 1;
@@ -223,10 +237,11 @@ class BoundDepthwise final : public BoundKernel {
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] += skipped;
     }
-    kernels_.interleave(rows, block.groups, block.channels, pixel_bytes, block.strips,
-                        static_cast<std::size_t>(strip_columns) * pixel_bytes,
-                        static_cast<std::size_t>(inside_end - inside_begin),
-                        columns + static_cast<std::size_t>(inside_begin - begin) * column_bytes);
+    layer_.kernels.interleave(
+        rows, block.groups, block.channels, pixel_bytes, block.strips,
+        static_cast<std::size_t>(strip_columns) * pixel_bytes,
+        static_cast<std::size_t>(inside_end - inside_begin),
+        columns + static_cast<std::size_t>(inside_begin - begin) * column_bytes);
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] -= skipped;
     }
@@ -235,31 +250,37 @@ class BoundDepthwise final : public BoundKernel {
   // A column that is outside the image for some strip, or for all.
   void fill_border(std::int64_t column, std::int64_t strip_columns, const DepthwiseBlock& block,
                    const std::uint8_t* const* rows, std::uint8_t* target) const {
+    const std::size_t column_bytes = block.groups * prepared_.group_bytes();
     if (block.strips == 1) {
-      std::memset(target, layer_.input_zero_point, block.groups * kColumnGroupBytes);
+      if (layer_.input_bytes() == 1) {
+        std::memset(target, layer_.input_zero_point, column_bytes);
+      } else {
+        std::fill_n(reinterpret_cast<std::uint16_t*>(target), column_bytes / 2,
+                    static_cast<std::uint16_t>(layer_.input_zero_point));
+      }
       return;
     }
-    const std::size_t strip_bytes = kBlockChannels / block.strips;
+    const auto group_rows = static_cast<std::size_t>(prepared_.group_rows());
+    const std::size_t strip_bytes = prepared_.lanes() / block.strips;
     for (std::size_t group = 0; group < block.groups; ++group) {
-      std::uint8_t pixels[kGroupRows][kBlockChannels];
+      std::uint8_t pixels[kMostGroupRows][kMostLanes];
       std::memset(pixels, layer_.input_zero_point, sizeof(pixels));
-      const std::uint8_t* pixel_rows[kGroupRows];
-      for (std::size_t row = 0; row < kGroupRows; ++row) {
+      const std::uint8_t* pixel_rows[kMostGroupRows];
+      for (std::size_t row = 0; row < group_rows; ++row) {
         pixel_rows[row] = pixels[row];
         for (std::size_t strip = 0; strip < block.strips; ++strip) {
           const std::int64_t source = column + static_cast<std::int64_t>(strip) * strip_columns;
           if (source >= 0 && source < x_[2]) {
             std::memcpy(pixels[row] + strip * strip_bytes,
-                        rows[group * kGroupRows + row] + source * x_[3], block.channels);
+                        rows[group * group_rows + row] + source * x_[3], block.channels);
           }
         }
       }
-      kernels_.interleave(pixel_rows, 1, kBlockChannels, 0, 1, 0, 1,
-                          target + group * kColumnGroupBytes);
+      layer_.kernels.interleave(pixel_rows, 1, prepared_.lanes(), 0, 1, 0, 1,
+                                target + group * prepared_.group_bytes());
     }
   }
 
-  const KernelTable& kernels_ = kernel_table();
   const PreparedDepthwise& prepared_;
   const ConvLayer& layer_;
   OutputStage output_;

@@ -1,32 +1,31 @@
 #include "engines/native/input_copy.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace pyquant::native {
 namespace {
 
 // Copies `count` neighbouring pixels of a row of an image; both may be partly or wholly outside.
+template <typename Input>
 void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t image,
-                 std::int64_t row, std::int64_t first, std::int64_t count, std::uint8_t* target) {
-  const auto bytes = [&](std::int64_t pixels) {
-    return static_cast<std::size_t>(pixels * images.channels);
-  };
+                 std::int64_t row, std::int64_t first, std::int64_t count, Input* target) {
+  const auto zero_point = static_cast<Input>(images.zero_point);
   const std::int64_t begin = std::clamp<std::int64_t>(0, first, first + count);
   const std::int64_t end = std::clamp(images.in_w, begin, first + count);
   if (row < 0 || row >= images.in_h || begin == end) {
-    std::memset(target, images.zero_point, bytes(count));
+    std::fill_n(target, count * images.channels, zero_point);
     return;
   }
-  std::memset(target, images.zero_point, bytes(begin - first));
-  std::memcpy(target + bytes(begin - first),
-              x + bytes((image * images.in_h + row) * images.in_w + begin), bytes(end - begin));
-  std::memset(target + bytes(end - first), images.zero_point, bytes(first + count - end));
+  target = std::fill_n(target, (begin - first) * images.channels, zero_point);
+  target = std::copy_n(x + ((image * images.in_h + row) * images.in_w + begin) * images.channels,
+                       (end - begin) * images.channels, target);
+  std::fill_n(target, (first + count - end) * images.channels, zero_point);
 }
 
 }  // namespace
 
-void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std::uint8_t* target) {
+template <typename Input>
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, Input* target) {
   const Window& window = images.window;
   const std::int64_t image = rows.begin / images.out_h;
   const std::int64_t first = rows.begin % images.out_h * window.stride_h - window.pad_top;
@@ -37,22 +36,29 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std:
   }
 }
 
+template <typename Input>
 void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
-            std::uint8_t* target) {
+            Input* target) {
   const Window& window = images.window;
   for (std::int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
     const std::int64_t column = pixel % images.out_w * window.stride_w - window.pad_left;
     const std::int64_t row = pixel / images.out_w % images.out_h * window.stride_h - window.pad_top;
     const std::int64_t image = pixel / images.out_w / images.out_h;
-    for (std::int64_t run = 0; run < layout.runs; ++run, target += layout.padded_bytes) {
+    for (std::int64_t run = 0; run < layout.runs; ++run, target += layout.padded_inputs) {
       const std::int64_t kh = layout.rows ? run : run / window.kernel_w;
       const std::int64_t kw = layout.rows ? 0 : run % window.kernel_w;
       copy_pixels(images, x, image, row + kh * window.dilation_h, column + kw * window.dilation_w,
                   layout.rows ? window.kernel_w : 1, target);
-      std::memset(target + layout.bytes, 0,
-                  static_cast<std::size_t>(layout.padded_bytes - layout.bytes));
+      std::fill(target + layout.inputs, target + layout.padded_inputs, Input{0});
     }
   }
 }
+
+template void copy_rows(const ConvImages&, const std::uint8_t*, Slice, std::uint8_t*);
+template void copy_rows(const ConvImages&, const std::uint8_t*, Slice, std::uint16_t*);
+template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Slice,
+                     std::uint8_t*);
+template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Slice,
+                     std::uint16_t*);
 
 }  // namespace pyquant::native

@@ -3,7 +3,6 @@
 #include <array>
 
 #include "engines/native/post_ops.h"
-#include "kernels/kernel_table.h"
 
 namespace pyquant {
 namespace native {
@@ -25,11 +24,6 @@ class NativeEngine final : public Engine {
   std::string why_unsupported(const Operator& op) const override {
     if (kMakers[op.attributes.index()] == nullptr) {
       return "it has no kernel for this kind of operator";
-    }
-    if ((std::holds_alternative<Conv2d>(op.attributes) ||
-         std::holds_alternative<Linear>(op.attributes)) &&
-        kernel_table().convolve == nullptr) {
-      return std::string("it has no kernel for the instruction set ") + kernel_table().isa + " yet";
     }
     if (std::holds_alternative<Dequantize>(op.attributes) && op.inputs[0].dtype != DType::kUInt8) {
       return "it takes uint8 activations";

@@ -11,19 +11,19 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b;
 // How many groups to merge: the number with the least work, in vector operations.
 std::int64_t merged_members(const ConvLayer& layer) {
   constexpr std::int64_t kStoring = 3;  // what it costs to store a vector
+  const auto vector = static_cast<std::int64_t>(layer.geometry().vector_channels);
+  const auto block = vector * static_cast<std::int64_t>(layer.geometry().block_vectors);
+  const auto step = static_cast<std::int64_t>(layer.geometry().step_inputs);
   std::int64_t best = 1;
   std::int64_t best_cost = 0;
   for (std::int64_t members = 1; members <= layer.groups; ++members) {
-    const bool fits_block =
-        members * layer.group_out() <= static_cast<std::int64_t>(kBlockChannels);
+    const bool fits_block = members * layer.group_out() <= block;
     if (layer.groups % members != 0 || (members != 1 && !fits_block)) {
       continue;
     }
-    const std::int64_t steps = layer.kernel_pixels() * divide_up(members * layer.group_in(), 4);
-    const std::int64_t cost =
-        layer.groups / members *
-        divide_up(members * layer.group_out(), static_cast<std::int64_t>(kVectorChannels)) *
-        (steps + kStoring);
+    const std::int64_t steps = layer.kernel_pixels() * divide_up(members * layer.group_in(), step);
+    const std::int64_t cost = layer.groups / members *
+                              divide_up(members * layer.group_out(), vector) * (steps + kStoring);
     if (members == 1 || cost <= best_cost) {
       best = members;
       best_cost = cost;
@@ -34,23 +34,26 @@ std::int64_t merged_members(const ConvLayer& layer) {
 
 }  // namespace
 
-PackedWeights::PackedWeights(const ConvLayer& layer) : members_(merged_members(layer)) {
+PackedWeights::PackedWeights(const ConvLayer& layer)
+    : members_(merged_members(layer)),
+      step_inputs_(static_cast<std::int64_t>(layer.geometry().step_inputs)) {
   const std::int64_t merged_in = members_ * layer.group_in();
   const std::int64_t merged_out = members_ * layer.group_out();
   rows_ = members_ == layer.groups && (layer.window.dilation_w == 1 || layer.window.kernel_w == 1);
-  run_bytes_ = merged_in * (rows_ ? layer.window.kernel_w : 1);
+  run_inputs_ = merged_in * (rows_ ? layer.window.kernel_w : 1);
   runs_ = rows_ ? layer.window.kernel_h : layer.kernel_pixels();
 
-  constexpr auto kBlock = static_cast<std::int64_t>(kBlockChannels);
+  const std::size_t vector = layer.geometry().vector_channels;
+  const auto most = static_cast<std::int64_t>(vector * layer.geometry().block_vectors);
   std::size_t bytes = 0;
   std::vector<LaneBlock> lanes;
   for (std::int64_t merged = 0; merged < layer.groups / members_; ++merged) {
-    for (std::int64_t first = 0; first < merged_out; first += kBlock) {
-      const auto channels = static_cast<std::size_t>(std::min(kBlock, merged_out - first));
-      blocks_.push_back({{merged * merged_out + first, channels,
-                          (channels + kVectorChannels - 1) / kVectorChannels},
-                         merged * merged_in,
-                         bytes});
+    for (std::int64_t first = 0; first < merged_out; first += most) {
+      const auto channels = static_cast<std::size_t>(std::min(most, merged_out - first));
+      blocks_.push_back(
+          {{merged * merged_out + first, channels, (channels + vector - 1) / vector, vector},
+           merged * merged_in,
+           bytes});
       lanes.push_back(blocks_.back().lanes);
       bytes += block_bytes(blocks_.back());
     }
@@ -59,17 +62,23 @@ PackedWeights::PackedWeights(const ConvLayer& layer) : members_(merged_members(l
   memory_.reserve(bytes);
   std::memset(memory_.data(), 0, memory_.size());
   for (const WeightBlock& block : blocks_) {
-    pack(layer, block);
+    if (layer.input_bytes() == sizeof(std::int8_t)) {
+      pack<std::int8_t>(layer, block);
+    } else {
+      pack<std::int16_t>(layer, block);
+    }
   }
 }
 
 std::size_t PackedWeights::block_bytes(const WeightBlock& block) const {
-  return static_cast<std::size_t>(runs_) * steps() * 4 * block.lanes.vectors * kVectorChannels;
+  return static_cast<std::size_t>(runs_) * steps() * 4 * block.lanes.lanes();
 }
 
+template <typename Weight>
 void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
-  auto* target = reinterpret_cast<std::int8_t*>(memory_.data()) + block.weights;
-  const std::size_t step_bytes = 4 * block.lanes.vectors * kVectorChannels;
+  constexpr std::size_t kInputs = 4 / sizeof(Weight);
+  auto* target = reinterpret_cast<Weight*>(memory_.data() + block.weights);
+  const std::size_t step_weights = kInputs * block.lanes.lanes();
   block.lanes.for_each_lane([&](std::size_t lane, std::int64_t channel) {
     // Where this channel's own group begins in a pixel's run.
     const std::int64_t group_first =
@@ -80,8 +89,9 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
         const std::int64_t begin = (rows_ ? kw * members_ * layer.group_in() : 0) + group_first;
         for (std::int64_t in = 0; in < layer.group_in(); ++in) {
           const auto position = static_cast<std::size_t>(begin + in);
-          const std::size_t step = static_cast<std::size_t>(run) * steps() + position / 4;
-          target[step * step_bytes + 4 * lane + position % 4] = layer.weight(channel, kh, kw, in);
+          const std::size_t step = static_cast<std::size_t>(run) * steps() + position / kInputs;
+          target[step * step_weights + kInputs * lane + position % kInputs] =
+              layer.weight(channel, kh, kw, in);
         }
       }
     }

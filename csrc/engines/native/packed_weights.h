@@ -18,20 +18,23 @@ struct WeightBlock {
 // Groups are multiplied one after the other; narrow ones are merged with their neighbours, the
 // weights between what were different groups being zero, so that they fill a vector.
 //
-// A pixel's inputs come in runs of contiguous bytes: a row of the kernel where its pixels are
+// A pixel's inputs come in contiguous runs: a row of the kernel where its pixels are
 // neighbours and all channels are used, else one pixel of it.
 class PackedWeights {
  public:
   explicit PackedWeights(const ConvLayer& layer);
 
   const std::vector<WeightBlock>& blocks() const { return blocks_; }
-  std::int64_t run_bytes() const { return run_bytes_; }
+  std::int64_t run_inputs() const { return run_inputs_; }
   std::int64_t runs() const { return runs_; }
   bool runs_are_rows() const { return rows_; }
   // A run holds all input channels.
   bool one_group() const { return blocks_.back().first_input == 0; }
-  // 4-byte steps in a run.
-  std::size_t steps() const { return static_cast<std::size_t>((run_bytes_ + 3) / 4); }
+  // Steps in a run; the last one may have inputs beyond the run's end.
+  std::size_t steps() const {
+    return static_cast<std::size_t>((run_inputs_ + step_inputs_ - 1) / step_inputs_);
+  }
+  bool overruns() const { return run_inputs_ % step_inputs_ != 0; }
 
   std::size_t bytes() const { return memory_.size(); }
   // What `convolve` needs of a block. The block after it is fetched while it is being read.
@@ -39,10 +42,13 @@ class PackedWeights {
 
  private:
   std::size_t block_bytes(const WeightBlock& block) const;
+  // Weight: int8 or int16, as the kernel multiplies them.
+  template <typename Weight>
   void pack(const ConvLayer& layer, const WeightBlock& block);
 
   std::int64_t members_ = 1;  // groups that are merged into one
-  std::int64_t run_bytes_ = 0, runs_ = 0;
+  std::int64_t step_inputs_;
+  std::int64_t run_inputs_ = 0, runs_ = 0;
   bool rows_ = false;
   std::vector<WeightBlock> blocks_;
   LaneConstants constants_;

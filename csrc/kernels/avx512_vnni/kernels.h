@@ -6,6 +6,12 @@
 
 namespace pyquant::avx512_vnni {
 
+inline constexpr std::size_t kVectorChannels = 16;
+inline constexpr std::size_t kBlockVectors = kDepthwiseVectors;
+inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
+inline constexpr std::size_t kColumnGroupBytes = 4 * kBlockChannels;
+inline constexpr LaneGeometry kGeometry = {kVectorChannels, kBlockVectors, 4};
+
 void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels, std::size_t pixels,
                      float inverse_scale, OutputRange range, std::uint8_t* y);
 void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,

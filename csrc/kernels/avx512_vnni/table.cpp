@@ -16,6 +16,7 @@ constexpr KernelTable table(bool vbmi) {
       .accumulate = accumulate,
       .requantize = avx2::requantize,
       .lookup = vbmi ? lookup : avx2::lookup,
+      .geometry = kGeometry,
       .adds_residuals = true,
       .looks_up_tables = vbmi,
       .convolve = convolve,

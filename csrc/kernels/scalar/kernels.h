@@ -20,6 +20,19 @@ void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_str
 void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
                 OutputRange range, std::uint8_t* y);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
+void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
+              std::size_t pixels, void* y);
+void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
+                std::size_t pixel_stride, std::size_t strips, std::size_t strip_stride,
+                std::size_t count, std::uint8_t* columns);
+void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns,
+                        std::size_t pixels, std::size_t row_count, void* y);
+
+// The outputs of one pixel from `vectors` vectors of accumulators of any length, for the kinds of
+// output that need not be fast. y: the first of `channels` outputs.
+void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
+                 const float* multipliers, std::size_t vectors, std::size_t vector_channels,
+                 std::size_t channels, void* y);
 
 extern const KernelTable kTable;
 

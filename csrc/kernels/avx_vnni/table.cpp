@@ -1,0 +1,22 @@
+#include "kernels/avx2/kernels.h"
+#include "kernels/avx_vnni/kernels.h"
+
+namespace pyquant::avx_vnni {
+
+const KernelTable kTable = {
+    .isa = "avx_vnni",
+    .quantize_planes = avx2::quantize_planes,
+    .dequantize_planes = avx2::dequantize_planes,
+    .add = avx2::add,
+    .add_float = avx2::add_float,
+    .max_rows = avx2::max_rows,
+    .accumulate = avx2::accumulate,
+    .requantize = avx2::requantize,
+    .lookup = avx2::lookup,
+    .geometry = {8, 2, 4},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
+};
+
+}  // namespace pyquant::avx_vnni

@@ -1,0 +1,15 @@
+# Fails if an object file of an instruction set's folder has a weak symbol: an inline function with
+# that set's instructions, which the linker could keep for everybody. Variables: NM, OBJECTS.
+set(checked 0)
+foreach(object IN LISTS OBJECTS)
+  if(NOT object MATCHES "/kernels/[a-z0-9_]+/" OR object MATCHES "/kernels/scalar/")
+    continue()
+  endif()
+  execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[0-9a-f]+ [WVu] [^\n]*" weak "${symbols}")
+  if(weak)
+    message(SEND_ERROR "${object} has weak symbols:\n${weak}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+endforeach()
+message(STATUS "${checked} object files of instruction sets have no weak symbols")
