@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -52,27 +53,47 @@ def weighted(chain: list[fx.Node], specs: Specs) -> bool:
     return True
 
 
-def binary(chain: list[fx.Node], specs: Specs) -> bool:
+def total(chain: list[fx.Node], specs: Specs) -> bool:
     """Sum of two activations of one shape, both quantized; sums with constants stay float."""
     values = arguments(chain[0])
     operands = [values["self"], values["other"]]
-    if values.get("alpha", 1) != 1:
+    shapes = [shape_of(operand) for operand in operands]
+    if values.get("alpha", 1) != 1 or shapes[0] is None or shapes[0] != shapes[1]:
         return False
+    return _binary(chain, operands, specs)
+
+
+def product(chain: list[fx.Node], specs: Specs) -> bool:
+    """Product of two activations, both quantized; dimensions of 1 may be repeated."""
+    values = arguments(chain[0])
+    operands = [values["self"], values["other"]]
+    shapes = [shape_of(operand) for operand in operands]
+    if shapes[0] is None or shapes[1] is None or len(shapes[0]) != len(shapes[1]):
+        return False
+    return _binary(chain, operands, specs)
+
+
+def _binary(chain: list[fx.Node], operands: list[Any], specs: Specs) -> bool:
     for operand in operands:
         if not isinstance(operand, fx.Node) or operand.op == "get_attr" or not is_float(operand):
             return False
-    if shape_of(operands[0]) is None or shape_of(operands[0]) != shape_of(operands[1]):
-        return False
     _annotate(chain, dict.fromkeys(operands, specs.activation), specs.activation)
     return True
 
 
 def unary(chain: list[fx.Node], specs: Specs) -> bool:
-    """One activation in, one out, each with its own range."""
-    source = chain[0].args[0]
-    if not isinstance(source, fx.Node) or not (is_float(source) and is_float(chain[-1])):
+    """An elementwise function of one activation and constants of one element; one activation out,
+    each with its own range.
+    """
+    sources = [node for node in chain[0].all_input_nodes if node.op != "get_attr"]
+    constants = [shape_of(node) for node in chain[0].all_input_nodes if node.op == "get_attr"]
+    if len(sources) != 1 or any(c is None or math.prod(c) != 1 for c in constants):
         return False
-    _annotate(chain, {source: specs.activation}, specs.activation)
+    if shape_of(sources[0]) != shape_of(chain[-1]):
+        return False
+    if not (is_float(sources[0]) and is_float(chain[-1])):
+        return False
+    _annotate(chain, {sources[0]: specs.activation}, specs.activation)
     return True
 
 

@@ -9,12 +9,38 @@ from torch import fx
 from torch._ops import OpOverload
 
 from pyquant.capture.node import is_call, is_float
-from pyquant.quantization.annotate import Annotator, binary, pass_through, unary, weighted
+from pyquant.quantization.annotate import Annotator, pass_through, product, total, unary, weighted
 
 _aten = torch.ops.aten
 
 _NORM = (_aten.batch_norm.default,)
 _CLAMP = (_aten.relu.default, _aten.hardtanh.default)
+#: Elementwise functions of one tensor, perhaps with a number: tables of 256 values.
+_TABLES: tuple[OpOverload, ...] = (
+    _aten.relu.default,
+    _aten.hardtanh.default,
+    _aten.clamp.default,
+    _aten.hardswish.default,
+    _aten.hardsigmoid.default,
+    _aten.silu.default,
+    _aten.sigmoid.default,
+    _aten.tanh.default,
+    _aten.gelu.default,
+    _aten.elu.default,
+    _aten.selu.default,
+    _aten.celu.default,
+    _aten.leaky_relu.default,
+    _aten.prelu.default,
+    _aten.softplus.default,
+    _aten.mish.default,
+    _aten.neg.default,
+    _aten.abs.default,
+    _aten.add.Tensor,
+    _aten.sub.Tensor,
+    _aten.rsub.Scalar,
+    _aten.mul.Tensor,
+    _aten.div.Tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +80,9 @@ class Pattern:
 PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.conv2d.default, weighted, followers=(_NORM, _CLAMP)),
     Pattern(_aten.linear.default, weighted, followers=(_CLAMP,)),
-    Pattern(_aten.add.Tensor, binary, followers=(_CLAMP,)),
-    Pattern(_aten.relu.default, unary, on_demand=True),
-    Pattern(_aten.hardtanh.default, unary, on_demand=True),
+    Pattern(_aten.add.Tensor, total, followers=(_CLAMP,)),
+    Pattern(_aten.mul.Tensor, product, followers=(_CLAMP,), on_demand=True),
+    *(Pattern(operator, unary, on_demand=True) for operator in _TABLES),
     Pattern(_aten.avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.adaptive_avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.max_pool2d.default, pass_through, on_demand=True),

@@ -23,6 +23,7 @@ std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_mul(const Operator& op);
 
 // A prepared kernel without weights: binding is constructing Bound(op, inputs, output, threads).
 template <typename Bound>

@@ -14,6 +14,7 @@ const KernelTable kTable = {
     avx2::accumulate,
     avx2::requantize,
     avx2::lookup,
+    avx512_vnni::mul,
     convolve,
     avx512_vnni::interleave,
     avx512_vnni::convolve_depthwise,

@@ -4,7 +4,7 @@ namespace pyquant::avx2 {
 
 const KernelTable kTable = {
     "avx2",   quantize_planes, dequantize_planes, add,    add_float,
-    max_rows, accumulate,      requantize,        lookup,
+    max_rows, accumulate,      requantize,        lookup, mul,
 };
 
 }  // namespace pyquant::avx2

@@ -19,6 +19,8 @@ void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
 void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
                 OutputRange range, std::uint8_t* y);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
+void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
+         OutputRange range, std::uint8_t* y);
 
 extern const KernelTable kTable;
 

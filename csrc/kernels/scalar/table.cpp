@@ -4,7 +4,7 @@ namespace pyquant::scalar {
 
 const KernelTable kTable = {
     "scalar", quantize_planes, dequantize_planes, add,    add_float,
-    max_rows, accumulate,      requantize,        lookup,
+    max_rows, accumulate,      requantize,        lookup, mul,
 };
 
 }  // namespace pyquant::scalar
