@@ -11,6 +11,7 @@ from torch import fx
 
 from pyquant.capture.node import arguments, is_float, shape_of
 from pyquant.quantization import pt2e
+from pyquant.quantization.config import REALS, Interval
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Specs:
 
     activation: Any
     weight: Any
+    activation_within: Callable[[Interval], Any]
 
 
 #: Takes the matched nodes, anchor first; returns whether they are annotated now.
@@ -81,20 +83,34 @@ def _binary(chain: list[fx.Node], operands: list[Any], specs: Specs) -> bool:
     return True
 
 
-def unary(chain: list[fx.Node], specs: Specs) -> bool:
+def unary(interval: Interval = REALS) -> Annotator:
     """An elementwise function of one activation and constants of one element; one activation out,
     each with its own range.
+
+    Args:
+        interval: What the function distinguishes: below and above it is constant, to well within
+            a step. An activation that nothing else reads needs no levels out there.
     """
-    sources = [node for node in chain[0].all_input_nodes if node.op != "get_attr"]
-    constants = [shape_of(node) for node in chain[0].all_input_nodes if node.op == "get_attr"]
-    if len(sources) != 1 or any(c is None or math.prod(c) != 1 for c in constants):
-        return False
-    if shape_of(sources[0]) != shape_of(chain[-1]):
-        return False
-    if not (is_float(sources[0]) and is_float(chain[-1])):
-        return False
-    _annotate(chain, {sources[0]: specs.activation}, specs.activation)
-    return True
+
+    def annotate(chain: list[fx.Node], specs: Specs) -> bool:
+        sources = [node for node in chain[0].all_input_nodes if node.op != "get_attr"]
+        constants = [shape_of(node) for node in chain[0].all_input_nodes if node.op == "get_attr"]
+        if len(sources) != 1 or any(shape is None or math.prod(shape) != 1 for shape in constants):
+            return False
+        (source,) = sources
+        if shape_of(source) != shape_of(chain[-1]):
+            return False
+        if not (is_float(source) and is_float(chain[-1])):
+            return False
+        spec = specs.activation
+        annotation = source.meta.get(pt2e.ANNOTATION_KEY)
+        has_own_range = annotation is not None and annotation.output_qspec is spec
+        if interval != REALS and has_own_range and len(source.users) == 1:
+            annotation.output_qspec = spec = specs.activation_within(interval)
+        _annotate(chain, {source: spec}, specs.activation)
+        return True
+
+    return annotate
 
 
 def pass_through(chain: list[fx.Node], specs: Specs) -> bool:

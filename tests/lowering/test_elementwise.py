@@ -142,3 +142,27 @@ def test_nothing_is_quantized_far_from_quantized_operators() -> None:
     annotated = PyquantQuantizer().annotate(graph)
     (silu,) = annotated.graph.find_nodes(op="call_function", target=torch.ops.aten.silu.default)
     assert "quantization_annotation" not in silu.meta
+
+
+@pytest.mark.parametrize("observer", ["histogram", "minmax", "moving_average"])
+def test_values_that_the_activation_does_not_tell_apart_get_no_levels(observer: str) -> None:
+    model = Between(TABLES["hardswish"]).eval()
+    with torch.no_grad():
+        assert model.first.bias is not None
+        model.first.bias[::2] = -40
+    config = pyquant.QuantizationConfig(observer=observer)  # type: ignore[arg-type]
+    prepared = pyquant.prepare(model, IMAGE, config)
+    pyquant.calibrate(prepared, [IMAGE], progress=False)
+    graph = pyquant.convert(prepared)
+    (conv, _) = graph.graph.find_nodes(op="call_function", target=torch.ops.aten.conv2d.default)
+    (quantize,) = conv.users
+    scale, zero_point, lowest = quantize.args[1:4]
+    assert (lowest - zero_point) * scale == pytest.approx(-3, abs=0.1)
+    with torch.no_grad():
+        assert sqnr(model(*IMAGE), graph(*IMAGE)) > 25
+    # Where something else reads the values too, all of them count.
+    model.function = lambda net, y: F.hardswish(y) + y
+    graph = by_pyquant(model, IMAGE)
+    (conv, _) = graph.graph.find_nodes(op="call_function", target=torch.ops.aten.conv2d.default)
+    scale, zero_point, lowest = next(iter(conv.users)).args[1:4]
+    assert (lowest - zero_point) * scale < -30
