@@ -103,10 +103,10 @@ def unary(interval: Interval = REALS) -> Annotator:
         if not (is_float(source) and is_float(chain[-1])):
             return False
         spec = specs.activation
-        annotation = source.meta.get(pt2e.ANNOTATION_KEY)
-        has_own_range = annotation is not None and annotation.output_qspec is spec
-        if interval != REALS and has_own_range and len(source.users) == 1:
-            annotation.output_qspec = spec = specs.activation_within(interval)
+        if interval != REALS and is_quantized_output(source) and len(source.users) == 1:
+            annotation = source.meta[pt2e.ANNOTATION_KEY]
+            if annotation.output_qspec is spec:  # and not one that it shares
+                annotation.output_qspec = spec = specs.activation_within(interval)
         _annotate(chain, {source: spec}, specs.activation)
         return True
 
