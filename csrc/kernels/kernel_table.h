@@ -13,6 +13,15 @@
 
 namespace pyquant {
 
+// Beyond this multiplier every product but 0 saturates, and below it every one fits int32.
+inline constexpr float kMaxMulMultiplier = 32768.0F;
+
+// One uint8 operand of a product.
+struct MulOperand {
+  const std::uint8_t* data;
+  std::int32_t zero_point;
+};
+
 struct KernelTable {
   const char* isa;
 
@@ -51,6 +60,12 @@ struct KernelTable {
   // y = values[x], count elements; values has 256 entries.
   void (*lookup)(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
                  std::uint8_t* y);
+
+  // y = clamp(rne(float((x - x_zero_point) * (r - r_zero_point)) * multiplier) + zero_point) for
+  // `rows` rows of `count` elements: x and y are contiguous, r is one row, repeated.
+  // 0 <= multiplier <= kMaxMulMultiplier.
+  void (*mul)(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
+              OutputRange range, std::uint8_t* y);
 
   // How the kernels below lay out channels and inputs.
   LaneGeometry geometry;

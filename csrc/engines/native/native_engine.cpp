@@ -14,7 +14,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_add,      prepare_max_pool2d, prepare_avg_pool2d, prepare_adaptive_avg_pool2d,
     nullptr,  // Flatten: a copy, in reference
     nullptr,  // Pad: a copy, in reference
-    prepare_table,
+    prepare_table,    prepare_mul,
 };
 
 class NativeEngine final : public Engine {

@@ -24,6 +24,7 @@ std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_mul(const Operator& op);
 
 // A Conv2d or Linear with post-ops.
 std::unique_ptr<PreparedKernel> prepare_fused(const Operator& op, std::span<const PostOp> post_ops);

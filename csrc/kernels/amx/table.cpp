@@ -14,6 +14,7 @@ const KernelTable kTable = {
     .accumulate = avx512_vnni::accumulate,
     .requantize = avx2::requantize,
     .lookup = avx512_vnni::lookup,
+    .mul = avx512_vnni::mul,
     .geometry = avx512_vnni::kGeometry,
     .adds_residuals = true,
     .looks_up_tables = true,

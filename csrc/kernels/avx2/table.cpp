@@ -12,6 +12,7 @@ const KernelTable kTable = {
     .accumulate = accumulate,
     .requantize = requantize,
     .lookup = lookup,
+    .mul = mul,
     .geometry = {8, 2, 2},
     .convolve = convolve,
     .interleave = interleave,

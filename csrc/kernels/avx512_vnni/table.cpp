@@ -16,6 +16,7 @@ constexpr KernelTable table(bool vbmi) {
       .accumulate = accumulate,
       .requantize = avx2::requantize,
       .lookup = vbmi ? lookup : avx2::lookup,
+      .mul = mul,
       .geometry = kGeometry,
       .adds_residuals = true,
       .looks_up_tables = vbmi,

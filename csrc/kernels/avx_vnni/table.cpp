@@ -13,6 +13,7 @@ const KernelTable kTable = {
     .accumulate = avx2::accumulate,
     .requantize = avx2::requantize,
     .lookup = avx2::lookup,
+    .mul = avx2::mul,
     .geometry = {8, 2, 4},
     .convolve = convolve,
     .interleave = interleave,

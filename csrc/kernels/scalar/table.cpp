@@ -12,6 +12,7 @@ const KernelTable kTable = {
     .accumulate = accumulate,
     .requantize = requantize,
     .lookup = lookup,
+    .mul = mul,
     .geometry = {4, 4, 4},
     .convolve = convolve,
     .interleave = interleave,
