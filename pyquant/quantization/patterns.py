@@ -9,7 +9,16 @@ from torch import fx
 from torch._ops import OpOverload
 
 from pyquant.capture.node import is_call, is_float
-from pyquant.quantization.annotate import Annotator, binary, pass_through, unary, weighted
+from pyquant.quantization.annotate import (
+    Annotator,
+    binary,
+    concat,
+    contiguous_slice,
+    pass_through,
+    unary,
+    weighted,
+    weighted_transposed,
+)
 
 _aten = torch.ops.aten
 
@@ -63,4 +72,12 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.flatten.using_ints, pass_through, on_demand=True),
     Pattern(_aten.pad.default, pass_through, on_demand=True),
     Pattern(_aten.dropout.default, pass_through, on_demand=True),
+    Pattern(_aten.conv_transpose2d.input, weighted_transposed, followers=(_NORM, _CLAMP)),
+    Pattern(_aten.cat.default, concat, on_demand=True),
+    Pattern(_aten.slice.Tensor, contiguous_slice, on_demand=True),
+    Pattern(_aten.channel_shuffle.default, pass_through, on_demand=True),
+    Pattern(_aten.upsample_nearest2d.vec, pass_through, on_demand=True),
+    Pattern(_aten.upsample_nearest2d.default, pass_through, on_demand=True),
+    Pattern(_aten.upsample_bilinear2d.vec, pass_through, on_demand=True),
+    Pattern(_aten.upsample_bilinear2d.default, pass_through, on_demand=True),
 )

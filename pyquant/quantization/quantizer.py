@@ -42,7 +42,8 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
         First the operators that gain by it, in graph order; then, until nothing changes, those
         that are quantized only beside another quantized operator.
         """
-        specs = Specs(self.config.activation_spec(), self.config.weight_spec())
+        config = self.config
+        specs = Specs(config.activation_spec(), config.weight_spec(), config.weight_spec(axis=1))
         rows: dict[object, list[Pattern]] = {}
         for row in self.patterns:
             rows.setdefault(row.anchor, []).append(row)

@@ -26,7 +26,7 @@ void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t i
 
 }  // namespace
 
-void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std::uint8_t* target) {
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, std::uint8_t* target) {
   const Window& window = images.window;
   const std::int64_t image = rows.begin / images.out_h;
   const std::int64_t first = rows.begin % images.out_h * window.stride_h - window.pad_top;
@@ -37,7 +37,7 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std:
   }
 }
 
-void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Range pixels,
             std::uint8_t* target) {
   const Window& window = images.window;
   for (std::int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {

@@ -29,7 +29,7 @@ struct ConvImages {
 
 // Copies the input rows under some output rows (of one image, counted over all images), each
 // row_pixels() long, with zero points for what is outside the image.
-void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, std::uint8_t* target);
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, std::uint8_t* target);
 
 // How the inputs of a pixel are laid out in `gather`: the window's rows, or its single pixels, each
 // padded to a multiple of 4 bytes.
@@ -39,7 +39,7 @@ struct RunLayout {
 };
 
 // Copies all inputs of each of some output pixels (counted over all images) to one place.
-void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Range pixels,
             std::uint8_t* target);
 
 }  // namespace pyquant::native

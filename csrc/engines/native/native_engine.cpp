@@ -10,11 +10,23 @@ namespace {
 
 // In the order of OpAttributes; null where there is no native kernel.
 constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
-    prepare_quantize, prepare_dequantize, prepare_conv2d,     prepare_linear,
-    prepare_add,      prepare_max_pool2d, prepare_avg_pool2d, prepare_adaptive_avg_pool2d,
-    nullptr,  // Flatten: a copy, in reference
-    nullptr,  // Pad: a copy, in reference
+    prepare_quantize,
+    prepare_dequantize,
+    prepare_conv2d,
+    prepare_linear,
+    prepare_add,
+    prepare_max_pool2d,
+    prepare_avg_pool2d,
+    prepare_adaptive_avg_pool2d,
+    prepare_flatten,
+    prepare_pad,
     prepare_table,
+    prepare_concat,
+    prepare_slice,
+    prepare_channel_shuffle,
+    prepare_resize_nearest,
+    prepare_resize_bilinear,
+    nullptr,  // ConvTranspose2d, in reference
 };
 
 class NativeEngine final : public Engine {

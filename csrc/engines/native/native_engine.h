@@ -23,6 +23,13 @@ std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_flatten(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_pad(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_concat(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_slice(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_channel_shuffle(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_resize_nearest(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_resize_bilinear(const Operator& op);
 
 // A prepared kernel without weights: binding is constructing Bound(op, inputs, output, threads).
 template <typename Bound>

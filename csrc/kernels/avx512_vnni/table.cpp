@@ -4,9 +4,22 @@
 namespace pyquant::avx512_vnni {
 
 const KernelTable kTable = {
-    "avx512_vnni",  avx2::quantize_planes, avx2::dequantize_planes, avx2::add,    avx2::add_float,
-    avx2::max_rows, avx2::accumulate,      avx2::requantize,        avx2::lookup, convolve,
-    interleave,     convolve_depthwise,
+    "avx512_vnni",
+    avx2::quantize_planes,
+    avx2::dequantize_planes,
+    avx2::add,
+    avx2::add_float,
+    avx2::max_rows,
+    avx2::accumulate,
+    avx2::requantize,
+    avx2::lookup,
+    avx2::copy_rows,
+    avx2::zip_rows,
+    avx2::transpose,
+    avx2::blend,
+    convolve,
+    interleave,
+    convolve_depthwise,
 };
 
 }  // namespace pyquant::avx512_vnni
