@@ -64,7 +64,7 @@ def _pad(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     return ops.Pad(top, left, bottom, right)
 
 
-def _identity(graph: QuantizedGraph, node: Node) -> ops.Op | None:
+def _identity(graph: QuantizedGraph, node: Node) -> ops.Op:
     # The table of the identity; the pass that removes such tables removes it.
     return ops.LookupTable(bytes(range(ops.LookupTable.TABLE_SIZE)))
 
@@ -81,6 +81,8 @@ def _axis(graph: QuantizedGraph, node: Node, dim: int) -> int:
 
 def _concat(graph: QuantizedGraph, node: Node) -> Moved | None:
     sources = tuple(cast(Sequence[Node], node.args[0]))
+    if len(sources) == 1:
+        return Moved(_identity(graph, node), sources)
     if not 2 <= len(sources) <= ops.Concat.MAX_INPUTS or any(map(graph.is_constant, sources)):
         return None
     if any(len(graph.shape(source)) != len(graph.shape(node)) for source in sources):

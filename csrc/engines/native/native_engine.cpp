@@ -2,13 +2,14 @@
 
 #include <array>
 
+#include "engines/native/conv_transpose2d.h"
 #include "kernels/kernel_table.h"
 
 namespace pyquant {
 namespace native {
 namespace {
 
-// In the order of OpAttributes; null where there is no native kernel.
+// In the order of OpAttributes.
 constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_quantize,
     prepare_dequantize,
@@ -26,7 +27,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_channel_shuffle,
     prepare_resize_nearest,
     prepare_resize_bilinear,
-    nullptr,  // ConvTranspose2d, in reference
+    prepare_conv_transpose2d,
 };
 
 class NativeEngine final : public Engine {
@@ -34,11 +35,9 @@ class NativeEngine final : public Engine {
   std::string_view name() const override { return "native"; }
 
   std::string why_unsupported(const Operator& op) const override {
-    if (kMakers[op.attributes.index()] == nullptr) {
-      return "it has no kernel for this kind of operator";
-    }
     if ((std::holds_alternative<Conv2d>(op.attributes) ||
-         std::holds_alternative<Linear>(op.attributes)) &&
+         std::holds_alternative<Linear>(op.attributes) ||
+         std::holds_alternative<ConvTranspose2d>(op.attributes)) &&
         kernel_table().convolve == nullptr) {
       return std::string("it has no kernel for the instruction set ") + kernel_table().isa + " yet";
     }
@@ -48,6 +47,9 @@ class NativeEngine final : public Engine {
     if (std::holds_alternative<Add>(op.attributes) && op.inputs[0].dtype == DType::kFloat32 &&
         op.inputs[1].dtype == DType::kFloat32) {
       return "it takes at least one uint8 activation";
+    }
+    if (const auto* conv = std::get_if<ConvTranspose2d>(&op.attributes)) {
+      return why_not_convolutions(*conv);
     }
     return {};
   }

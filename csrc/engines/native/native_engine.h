@@ -28,6 +28,7 @@ std::unique_ptr<PreparedKernel> prepare_pad(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_concat(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_slice(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_channel_shuffle(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_conv_transpose2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_resize_nearest(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_resize_bilinear(const Operator& op);
 
