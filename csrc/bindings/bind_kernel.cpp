@@ -78,6 +78,41 @@ const std::map<std::string, Reader>& readers() {
          return Mul{op.attr("output_min").cast<std::uint8_t>(),
                     op.attr("output_max").cast<std::uint8_t>()};
        }},
+      {"Concat",
+       [](const py::handle& op) -> OpAttributes {
+         return Concat{op.attr("axis").cast<std::int32_t>(), op.attr("interleaved").cast<bool>()};
+       }},
+      {"Slice",
+       [](const py::handle& op) -> OpAttributes {
+         return Slice{op.attr("axis").cast<std::int32_t>(), op.attr("begin").cast<std::int32_t>(),
+                      op.attr("end").cast<std::int32_t>()};
+       }},
+      {"ChannelShuffle",
+       [](const py::handle& op) -> OpAttributes {
+         return ChannelShuffle{op.attr("groups").cast<std::int32_t>()};
+       }},
+      {"ResizeNearest",
+       [](const py::handle& op) -> OpAttributes {
+         return ResizeNearest{op.attr("output_h").cast<std::int32_t>(),
+                              op.attr("output_w").cast<std::int32_t>(),
+                              op.attr("scale_h").cast<double>(), op.attr("scale_w").cast<double>()};
+       }},
+      {"ResizeBilinear",
+       [](const py::handle& op) -> OpAttributes {
+         return ResizeBilinear{op.attr("output_h").cast<std::int32_t>(),
+                               op.attr("output_w").cast<std::int32_t>(),
+                               op.attr("scale_h").cast<double>(), op.attr("scale_w").cast<double>(),
+                               op.attr("align_corners").cast<bool>()};
+       }},
+      {"ConvTranspose2d",
+       [](const py::handle& op) -> OpAttributes {
+         return ConvTranspose2d{read_window(op.attr("window")),
+                                op.attr("groups").cast<std::int32_t>(),
+                                op.attr("output_pad_h").cast<std::int32_t>(),
+                                op.attr("output_pad_w").cast<std::int32_t>(),
+                                op.attr("output_min").cast<std::uint8_t>(),
+                                op.attr("output_max").cast<std::uint8_t>()};
+       }},
   };
   return table;
 }

@@ -22,6 +22,11 @@ struct MulOperand {
   std::int32_t zero_point;
 };
 
+// Of the four pixels that a bilinear interpolation blends.
+struct BlendWeights {
+  float upper, lower, left, right;
+};
+
 struct KernelTable {
   const char* isa;
 
@@ -66,6 +71,27 @@ struct KernelTable {
   // 0 <= multiplier <= kMaxMulMultiplier.
   void (*mul)(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
               OutputRange range, std::uint8_t* y);
+
+  // Copies `rows` rows of `bytes` bytes each; the rows of x begin x_stride bytes apart, those of y
+  // y_stride.
+  void (*copy_rows)(const std::uint8_t* x, std::ptrdiff_t x_stride, std::uint8_t* y,
+                    std::ptrdiff_t y_stride, std::size_t rows, std::size_t bytes);
+
+  // Rows as above: from one row of `bytes` bytes of a and one of b the 2 * bytes bytes
+  // a[0], b[0], a[1], b[1], … of a row of y.
+  void (*zip_rows)(const std::uint8_t* a, std::ptrdiff_t a_stride, const std::uint8_t* b,
+                   std::ptrdiff_t b_stride, std::uint8_t* y, std::ptrdiff_t y_stride,
+                   std::size_t rows, std::size_t bytes);
+
+  // y[c * y_stride + r] = x[r * x_stride + c] for r below rows and c below columns, in bytes.
+  void (*transpose)(const std::uint8_t* x, std::ptrdiff_t x_stride, std::size_t rows,
+                    std::size_t columns, std::uint8_t* y, std::ptrdiff_t y_stride);
+
+  // One output pixel of ResizeBilinear: y = clamp(rne(t * multiplier) + zero_point), count
+  // channels, where t is made of the four pixels as operator.h says.
+  void (*blend)(const std::uint8_t* const* pixels, const BlendWeights& weights,
+                std::int32_t x_zero_point, float multiplier, std::size_t count, OutputRange range,
+                std::uint8_t* y);
 
   // How the kernels below lay out channels and inputs.
   LaneGeometry geometry;

@@ -116,6 +116,30 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
       const fb::Mul& op = *node.op_as_Mul();
       return Mul{op.output_min(), op.output_max()};
     }
+    case fb::OpAttributes::Concat: {
+      const fb::Concat& op = *node.op_as_Concat();
+      return Concat{op.axis(), op.interleaved()};
+    }
+    case fb::OpAttributes::Slice: {
+      const fb::Slice& op = *node.op_as_Slice();
+      return Slice{op.axis(), op.begin(), op.end()};
+    }
+    case fb::OpAttributes::ChannelShuffle:
+      return ChannelShuffle{node.op_as_ChannelShuffle()->groups()};
+    case fb::OpAttributes::ResizeNearest: {
+      const fb::ResizeNearest& op = *node.op_as_ResizeNearest();
+      return ResizeNearest{op.output_h(), op.output_w(), op.scale_h(), op.scale_w()};
+    }
+    case fb::OpAttributes::ResizeBilinear: {
+      const fb::ResizeBilinear& op = *node.op_as_ResizeBilinear();
+      return ResizeBilinear{op.output_h(), op.output_w(), op.scale_h(), op.scale_w(),
+                            op.align_corners()};
+    }
+    case fb::OpAttributes::ConvTranspose2d: {
+      const fb::ConvTranspose2d& op = *node.op_as_ConvTranspose2d();
+      return ConvTranspose2d{read_window(*op.window()), op.groups(),     op.output_pad_h(),
+                             op.output_pad_w(),         op.output_min(), op.output_max()};
+    }
     case fb::OpAttributes::NONE:
       break;
   }

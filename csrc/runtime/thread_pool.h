@@ -56,11 +56,13 @@ class ThreadPool {
   std::atomic<bool> stopping_{false};
 };
 
-// Half-open range of `count` items that `thread` of `threads` does.
-struct Slice {
+// A half-open range of items.
+struct Range {
   std::int64_t begin, end;
 };
-inline Slice slice_of(std::int64_t count, int thread, int threads) {
+
+// The share of `count` items that `thread` of `threads` does.
+inline Range slice_of(std::int64_t count, int thread, int threads) {
   return {count * thread / threads, count * (thread + 1) / threads};
 }
 

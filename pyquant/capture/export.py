@@ -13,9 +13,11 @@ import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
+from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
 from pyquant.capture.canonical_pooling import canonicalize_pooling
+from pyquant.capture.canonical_slice import canonicalize_slice
 from pyquant.capture.fold_constants import fold_constants
 from pyquant.capture.fold_padding import fold_padding, normalize_convolutions
 from pyquant.capture.functionalize import functionalize
@@ -32,6 +34,8 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     fold_constants,
     canonicalize_clamp,
     canonicalize_pooling,
+    canonicalize_slice,
+    canonicalize_channel_shuffle,
     canonicalize_flatten,
     normalize_convolutions,
     fold_padding,
@@ -46,9 +50,10 @@ def capture(
     The model is exported in eval mode (its own training flags are put back) and gives the same
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
-    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, symmetric zero padding
-    part of its convolution. Batch sizes other than the example's work wherever the model itself
-    does not depend on them. The graph shares the model's parameters and changes none.
+    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``,
+    channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution. Batch
+    sizes other than the example's work wherever the model itself does not depend on them. The
+    graph shares the model's parameters and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine.

@@ -19,9 +19,10 @@ def remove_identity(module: fx.GraphModule) -> None:
 
     Removed are: the input guards and metadata assertions of ``torch.export``; dropout in eval
     mode; ``detach``, ``alias``, ``lift_fresh``; ``clone``, ``contiguous`` and ``to`` that change
-    neither dtype nor device; views, slices and squeezes that keep the shape. Since memory formats
-    no longer hold then, every remaining ``view`` becomes a ``reshape``. The graph must be
-    functional. Where ``as_strided`` reads the layout, nothing that may change the layout goes.
+    neither dtype nor device; views, slices and squeezes that keep the shape; concatenations of one
+    tensor. Since memory formats no longer hold then, every remaining ``view`` becomes a
+    ``reshape``. The graph must be functional. Where ``as_strided`` reads the layout, nothing that
+    may change the layout goes.
 
     Args:
         module: A functional graph of ATen calls.
@@ -38,6 +39,8 @@ def remove_identity(module: fx.GraphModule) -> None:
         if rule is None or (keep_layout and rule is _keeps_type):
             continue
         source = node.args[0]
+        if isinstance(source, (list, tuple)) and len(source) == 1:
+            source = source[0]
         if isinstance(source, fx.Node) and rule(node):
             replace(node, source)
     if not keep_layout:
@@ -89,6 +92,10 @@ def _is_whole_slice(node: fx.Node) -> bool:
     )
 
 
+def _is_of_one(node: fx.Node) -> bool:
+    return len(arguments(node)["tensors"]) == 1
+
+
 _IDENTITY_RULES: dict[OpOverload, Callable[[fx.Node], bool]] = {
     _aten.dropout.default: _is_eval_dropout,
     _aten.alpha_dropout.default: _is_eval_dropout,
@@ -114,4 +121,5 @@ _IDENTITY_RULES: dict[OpOverload, Callable[[fx.Node], bool]] = {
     _aten.squeeze.dim: _keeps_shape,
     _aten.squeeze.dims: _keeps_shape,
     _aten.slice.Tensor: _is_whole_slice,
+    _aten.cat.default: _is_of_one,
 }

@@ -19,6 +19,7 @@ from torch.fx import GraphModule, Node
 from pyquant.errors import LoweringError
 from pyquant.ir import lowering_rules as rules
 from pyquant.ir.lowering_rules import Bounds, FloatValue, Lowered, QuantizedValue, Value
+from pyquant.ir.moves import MOVES, Moved, move
 from pyquant.ir.ops import Dequantize, Quantize
 from pyquant.ir.passes import simplify
 from pyquant.ir.program import Program
@@ -171,23 +172,25 @@ class _Planner:
         if node.op != "call_function":
             return None
         target = str(node.target)
-        if target in rules.MOVES:
-            operand = rules.quantized_operand(graph, node.args[0])
-            if operand is None or not rules.rank_is_supported(graph, node):
-                return None
-            if operand.qparams != qparams:
-                # Moving and changing qparams commute; the change is an operator of its own.
-                moved = rules.quantized_operand(graph, node)
-                if moved is None:
-                    return None
-                return Lowered(rules.requantization_table(moved.qparams, qparams), [moved])
-            op = rules.MOVES[target](graph, node)
-            return None if op is None else Lowered(op, [operand])
+        if target in MOVES:
+            moved = move(graph, node)
+            return None if moved is None else self._lower_moved(node, moved, qparams)
         if target in rules.POOLS:
             if not qparams.is_full_range:
                 return None
             return rules.POOLS[target](graph, node, Bounds(0, 255))
         return self._lower_clamped(node, qparams)
+
+    def _lower_moved(self, node: Node, moved: Moved, qparams: QParams) -> Lowered | None:
+        """Moving and changing qparams commute. One change is behind the operator; several, for
+        operands of several qparams, are in front of it.
+        """
+        operand = rules.quantized_operand(self.graph, node)
+        if operand is not None and operand.qparams != qparams:
+            return Lowered(rules.requantization_table(operand.qparams, qparams), [operand])
+        if operand is None and len(moved.sources) == 1:
+            return None
+        return Lowered(moved.op, [QuantizedValue(source, qparams) for source in moved.sources])
 
     def _lower_clamped(self, node: Node, qparams: QParams) -> Lowered | None:
         """An operator with weights or an addition, with the clamps that follow it; or else a
@@ -246,7 +249,7 @@ def _clamp(outer: Bounds, qparams: QParams, low: float, high: float) -> Bounds:
 
 def _why_float(graph: QuantizedGraph, node: Node) -> str:
     target = str(node.target)
-    known = {**rules.CLAMPING, **rules.POOLS, **rules.MOVES}
+    known = {**rules.CLAMPING, **rules.POOLS, **MOVES}
     if target in known or rules.functional_name(node) in rules.UNARY:
         return "its inputs are not quantized, or this use of it has no int8 form"
     return "there is no int8 operator for it"

@@ -9,7 +9,7 @@ arithmetic, and within one step of the float q/dq graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -17,6 +17,10 @@ import torch
 from torch.fx import Node
 
 from pyquant.ir import ops
+from pyquant.ir.moves import move, resize_target
+from pyquant.ir.node_arguments import argument as _argument
+from pyquant.ir.node_arguments import pair as _pair
+from pyquant.ir.node_arguments import pool_window
 from pyquant.ir.quantized_graph import QParams, QuantizedGraph, QuantizedWeight
 
 
@@ -63,19 +67,6 @@ class Bounds:
     high: int
 
 
-def _argument(node: Node, index: int, name: str, default: Any) -> Any:
-    """A positional or keyword argument, or ``default``."""
-    if len(node.args) > index:
-        return node.args[index]
-    return node.kwargs.get(name, default)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = [value, value] if isinstance(value, int) else list(value)
-    values = values * 2 if len(values) == 1 else values
-    return int(values[0]), int(values[1])
-
-
 def quantized_operand(graph: QuantizedGraph, node: Any) -> QuantizedValue | None:
     """The quantized value that a float operand stands for: a dequantize node, or an operator
     over one that only moves values.
@@ -89,16 +80,15 @@ def quantized_operand(graph: QuantizedGraph, node: Any) -> QuantizedValue | None
         if graph.qparams(source) != graph.qparams(node):
             return None
         return QuantizedValue(cast(Node, source.args[0]), graph.qparams(node))
-    if str(node.target) in MOVES and rank_is_supported(graph, node):
-        inner = quantized_operand(graph, node.args[0])
-        if inner is not None and MOVES[str(node.target)](graph, node) is not None:
-            return QuantizedValue(node, inner.qparams)
-    return None
-
-
-def rank_is_supported(graph: QuantizedGraph, node: Node) -> bool:
-    """Activations have one to six dimensions."""
-    return 1 <= len(graph.shape(node)) <= 6
+    moved = move(graph, node)
+    if moved is None:
+        return None
+    found = {
+        None if operand is None else operand.qparams
+        for operand in (quantized_operand(graph, source) for source in moved.sources)
+    }
+    qparams = found.pop()
+    return QuantizedValue(node, qparams) if qparams is not None and not found else None
 
 
 # --- Operators with weights.
@@ -130,6 +120,32 @@ def _conv2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None
         QuantizedWeight(channels_last, weight.scales),
         _bias(graph, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"), weight),
     )
+
+
+def _conv_transpose2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    stride, padding, output_padding, dilation = (
+        _pair(_argument(node, index, name, default))
+        for index, name, default in (
+            (3, "stride", 1),
+            (4, "padding", 0),
+            (5, "output_padding", 0),
+            (7, "dilation", 1),
+        )
+    )
+    groups = int(_argument(node, 6, "groups", 1))
+    x = quantized_operand(graph, node.args[0])
+    weight = graph.weight(node.args[1], output_axis=1)
+    if x is None or weight is None or len(graph.shape(x.node)) != 4:
+        return None
+    # [O / groups, I, kH, kW] to [O, kH, kW, I / groups].
+    outputs, inputs, *kernel = weight.values.shape
+    grouped = weight.values.reshape(outputs, groups, inputs // groups, *kernel)
+    values = grouped.transpose(1, 0, 3, 4, 2).reshape(-1, *kernel, inputs // groups)
+    weight = QuantizedWeight(np.ascontiguousarray(values), np.tile(weight.scales, groups))
+    window = ops.Window(*_pair(kernel), *stride, *padding, *padding, *dilation)
+    bias = _bias(graph, _argument(node, 2, "bias", None), weight)
+    op = ops.ConvTranspose2d(window, groups, *output_padding, bounds.low, bounds.high)
+    return Lowered(op, [x], weight, bias)
 
 
 def _linear(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
@@ -181,19 +197,12 @@ def _mul(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
 # --- Pooling.
 
 
-def _pool_window(node: Node) -> ops.Window:
-    kernel = _pair(node.args[1])
-    stride = _pair(_argument(node, 2, "stride", None) or kernel)
-    padding = _pair(_argument(node, 3, "padding", 0))
-    return ops.Window(*kernel, *stride, *padding, *padding)
-
-
 def _avg_pool2d(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
     x = quantized_operand(graph, node.args[0])
     if x is None or len(graph.shape(x.node)) != 4:
         return None
     op = ops.AvgPool2d(
-        _pool_window(node),
+        pool_window(node),
         ceil_mode=bool(_argument(node, 4, "ceil_mode", False)),
         count_include_pad=bool(_argument(node, 5, "count_include_pad", True)),
         divisor_override=int(_argument(node, 6, "divisor_override", None) or 0),
@@ -219,62 +228,12 @@ def _mean(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
     return Lowered(ops.AdaptiveAvgPool2d(1, 1), [x])
 
 
-# --- Operators that only move values: they keep the qparams.
-
-
-def _max_pool2d(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    if len(graph.shape(cast(Node, node.args[0]))) != 4:
+def _resize_bilinear(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    x, resize = quantized_operand(graph, node.args[0]), resize_target(node, 3)
+    if x is None or resize is None:
         return None
-    dilation_h, dilation_w = _pair(_argument(node, 4, "dilation", 1))
-    window = replace(_pool_window(node), dilation_h=dilation_h, dilation_w=dilation_w)
-    return ops.MaxPool2d(window, ceil_mode=bool(_argument(node, 5, "ceil_mode", False)))
+    return Lowered(ops.ResizeBilinear(*resize, align_corners=bool(node.args[2])), [x])
 
-
-def _flatten(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    source = graph.shape(cast(Node, node.args[0]))
-    target = graph.shape(node)
-    if len(source) >= 2 and target == (source[0], int(np.prod(source[1:]))):
-        return ops.Flatten()
-    return None
-
-
-def _pad(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    amounts = [int(cast(int, amount)) for amount in cast(Sequence[Any], node.args[1])]
-    if str(node.target) == "aten.pad.default":
-        mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
-    else:
-        mode, value = "constant", _argument(node, 2, "value", 0)
-    amounts += [0] * (4 - len(amounts))
-    if mode != "constant" or float(value or 0) != 0 or len(graph.shape(node)) != 4:
-        return None
-    if any(amounts[4:]):
-        return None
-    left, right, top, bottom = amounts[:4]
-    return ops.Pad(top, left, bottom, right)
-
-
-def _identity(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    # The table of the identity; the pass that removes such tables removes it.
-    return ops.LookupTable(bytes(range(ops.LookupTable.TABLE_SIZE)))
-
-
-def _dropout(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    return None if _argument(node, 2, "train", True) else _identity(graph, node)
-
-
-Move: TypeAlias = Callable[[QuantizedGraph, Node], ops.Op | None]
-MOVES: dict[str, Move] = {
-    "aten.max_pool2d.default": _max_pool2d,
-    "aten.flatten.using_ints": _flatten,
-    "aten.view.default": _flatten,
-    "aten.reshape.default": _flatten,
-    "aten.pad.default": _pad,
-    "aten.constant_pad_nd.default": _pad,
-    "aten.dropout.default": _dropout,
-    "aten.dropout_.default": _dropout,
-    "aten.clone.default": _identity,
-    "aten.contiguous.default": _identity,
-}
 
 Rule: TypeAlias = Callable[[QuantizedGraph, Node, Bounds], Lowered | None]
 
@@ -283,6 +242,7 @@ WEIGHTED: dict[str, Rule] = {
     "aten.conv2d.default": _conv2d,
     "aten.conv2d.padding": _conv2d,
     "aten.linear.default": _linear,
+    "aten.conv_transpose2d.input": _conv_transpose2d,
 }
 
 #: Operators that take a following clamp into themselves.
@@ -298,6 +258,8 @@ POOLS: dict[str, Rule] = {
     "aten.avg_pool2d.default": _avg_pool2d,
     "aten.adaptive_avg_pool2d.default": _adaptive_avg_pool2d,
     "aten.mean.dim": _mean,
+    "aten.upsample_bilinear2d.vec": _resize_bilinear,
+    "aten.upsample_bilinear2d.default": _resize_bilinear,
 }
 
 #: Monotone clamps, as the interval they clamp to.

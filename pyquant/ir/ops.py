@@ -119,6 +119,66 @@ class Mul:
     output_max: int = 255
 
 
+@dataclass(frozen=True)
+class Concat:
+    """2 to 64 inputs along an axis of their shapes inside the Program (3: the channels of NHWC);
+    interleaved: one element of each in turn. Inputs and output have the same qparams.
+    """
+
+    MAX_INPUTS: ClassVar[int] = 64
+    axis: int = 3
+    interleaved: bool = False
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The elements ``begin <= i < end`` along an axis, as in :class:`Concat`."""
+
+    axis: int = 3
+    begin: int = 0
+    end: int = 1
+
+
+@dataclass(frozen=True)
+class ChannelShuffle:
+    """Channel ``g * (C / groups) + i`` becomes channel ``i * groups + g``."""
+
+    groups: int = 2
+
+
+@dataclass(frozen=True)
+class ResizeNearest:
+    """To a fixed size or, where that is 0, by a scale factor; keeps the qparams."""
+
+    output_h: int = 0
+    output_w: int = 0
+    scale_h: float = 0.0
+    scale_w: float = 0.0
+
+
+@dataclass(frozen=True)
+class ResizeBilinear:
+    """Sizes as in :class:`ResizeNearest`; the output has qparams of its own."""
+
+    output_h: int = 0
+    output_w: int = 0
+    scale_h: float = 0.0
+    scale_w: float = 0.0
+    align_corners: bool = False
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d:
+    """Inputs x, weight [O, kH, kW, C / groups], bias [O]; output uint8 or float32."""
+
+    window: Window
+    groups: int = 1
+    output_pad_h: int = 0
+    output_pad_w: int = 0
+    output_min: int = 0
+    output_max: int = 255
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -132,6 +192,12 @@ Op: TypeAlias = (
     | Pad
     | LookupTable
     | Mul
+    | Concat
+    | Slice
+    | ChannelShuffle
+    | ResizeNearest
+    | ResizeBilinear
+    | ConvTranspose2d
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -150,5 +216,11 @@ OPS: dict[str, type[Op]] = {
         Pad,
         LookupTable,
         Mul,
+        Concat,
+        Slice,
+        ChannelShuffle,
+        ResizeNearest,
+        ResizeBilinear,
+        ConvTranspose2d,
     )
 }

@@ -8,7 +8,7 @@ from torch.fx import Node as FxNode
 
 from pyquant.errors import LoweringError
 from pyquant.ir.lowering_rules import FloatValue, Lowered, QuantizedValue, Value
-from pyquant.ir.ops import Conv2d, Dequantize, Op
+from pyquant.ir.ops import Conv2d, ConvTranspose2d, Dequantize, Op
 from pyquant.ir.program import DType, Node, Program, Tensor
 from pyquant.ir.quantized_graph import QuantizedGraph, QuantizedWeight
 
@@ -83,7 +83,7 @@ class ProgramBuilder:
     def _activation(self, value: Value, op: Op) -> Tensor:
         shape = self.graph.shape(value.node)
         if isinstance(value, FloatValue):
-            shape = _channels_last(shape) if isinstance(op, Conv2d) else shape
+            shape = _channels_last(shape) if isinstance(op, (Conv2d, ConvTranspose2d)) else shape
             return Tensor(value.node.name, DType.float32, shape)
         return Tensor(
             value.node.name,
@@ -105,7 +105,7 @@ class ProgramBuilder:
         """Operators with a float32 result give NHWC; outputs are NCHW."""
         index = self.tensors[FloatValue(node)]
         producer = self.program.producer(index)
-        if producer is None or not isinstance(producer.op, Conv2d):
+        if producer is None or not isinstance(producer.op, (Conv2d, ConvTranspose2d)):
             return index
         name = f"{node.name}.nchw"
         output = self.program.add_tensor(Tensor(name, DType.float32, self.graph.shape(node)))

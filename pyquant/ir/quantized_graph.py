@@ -140,16 +140,16 @@ class QuantizedGraph:
             high=min(int(high) + shift, 255),
         )
 
-    def weight(self, node: Any) -> QuantizedWeight | None:
-        """The weight behind a dequantize node of a constant; ``None`` if it is no int8 symmetric
-        weight, per tensor or per output channel.
+    def weight(self, node: Any, output_axis: int = 0) -> QuantizedWeight | None:
+        """The weight behind a dequantize node of a constant, with its axis ``output_axis`` first;
+        ``None`` if it is no int8 symmetric weight, per tensor or per channel of that axis.
         """
         if not self.is_constant(node):
             return None
         if is_call(node, *_DEQUANTIZE_CHANNEL):
             axis = self.constant(node.args[3])
         elif is_call(node, *_DEQUANTIZE):
-            axis = 0
+            axis = output_axis
         else:
             return None
         values = self.constant(node.args[0])
@@ -158,8 +158,9 @@ class QuantizedGraph:
         if values.dtype == torch.uint8:
             values = (values.to(torch.int16) - UINT8_SHIFT).to(torch.int8)
             zero_points = zero_points - UINT8_SHIFT
-        if axis != 0 or values.dtype != torch.int8 or bool((zero_points != 0).any()):
+        if axis != output_axis or values.dtype != torch.int8 or bool((zero_points != 0).any()):
             return None
+        values = values.transpose(0, output_axis)
         channels = values.shape[0]
         scales = scales.expand(channels) if scales.numel() == 1 else scales
         return QuantizedWeight(values.numpy(), np.ascontiguousarray(scales.numpy()))
@@ -171,6 +172,12 @@ class QuantizedGraph:
         if not isinstance(node.meta.get("val"), torch.Tensor):
             _propagate_shapes(self.module)
         return tuple(int(size) for size in node.meta["val"].shape)
+
+    def part_shapes(self, node: Node) -> list[tuple[int, ...]]:
+        """The shapes of the tensors that a split gives for the example inputs."""
+        if "val" not in node.meta:
+            _propagate_shapes(self.module)
+        return [tuple(int(size) for size in part.shape) for part in node.meta["val"]]
 
 
 def _propagate_shapes(module: GraphModule) -> None:

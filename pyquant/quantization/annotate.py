@@ -20,6 +20,7 @@ class Specs:
 
     activation: Any
     weight: Any
+    transposed_weight: Any
     activation_within: Callable[[Interval], Any]
 
 
@@ -46,12 +47,21 @@ def is_quantized_input(node: fx.Node, user: fx.Node) -> bool:
 
 def weighted(chain: list[fx.Node], specs: Specs) -> bool:
     """Convolution or linear: activation, constant weight, float bias; one output at the end."""
+    return _weighted(chain, specs.weight, specs)
+
+
+def weighted_transposed(chain: list[fx.Node], specs: Specs) -> bool:
+    """Transposed convolution: as :func:`weighted`, but the weight is ``[I, O / groups, ...]``."""
+    return _weighted(chain, specs.transposed_weight, specs)
+
+
+def _weighted(chain: list[fx.Node], weight_spec: Any, specs: Specs) -> bool:
     source, weight = chain[0].args[0], chain[0].args[1]
     if not isinstance(source, fx.Node) or not isinstance(weight, fx.Node):
         return False
     if weight.op != "get_attr" or not (is_float(source) and is_float(weight)):
         return False
-    _annotate(chain, {source: specs.activation, weight: specs.weight}, specs.activation)
+    _annotate(chain, {source: specs.activation, weight: weight_spec}, specs.activation)
     return True
 
 
@@ -121,6 +131,24 @@ def pass_through(chain: list[fx.Node], specs: Specs) -> bool:
     shared = pt2e.SharedQuantizationSpec((source, chain[0]))
     _annotate(chain, {source: specs.activation}, shared)
     return True
+
+
+def concat(chain: list[fx.Node], specs: Specs) -> bool:
+    """Activations one after the other, all with the scale and zero point of the result."""
+    sources = arguments(chain[0])["tensors"]
+    if len(sources) < 2 or not all(is_float(source) for source in (*sources, chain[-1])):
+        return False
+    if any(source.op == "get_attr" for source in sources):
+        return False
+    shared = pt2e.SharedQuantizationSpec((sources[0], chain[0]))
+    inputs = {**dict.fromkeys(sources, shared), sources[0]: specs.activation}
+    _annotate(chain, inputs, shared)
+    return True
+
+
+def contiguous_slice(chain: list[fx.Node], specs: Specs) -> bool:
+    """A slice without gaps: as :func:`pass_through`."""
+    return arguments(chain[0])["step"] == 1 and pass_through(chain, specs)
 
 
 def _annotate(chain: list[fx.Node], inputs: dict[fx.Node, Any], output: Any) -> None:

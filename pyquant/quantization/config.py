@@ -56,17 +56,18 @@ class QuantizationConfig:
             ),
         )
 
-    def weight_spec(self) -> Any:
-        """A new torchao ``QuantizationSpec`` for weights whose first dimension is the output's."""
+    def weight_spec(self, axis: int = 0) -> Any:
+        """A new torchao ``QuantizationSpec`` for weights with output channels at ``axis``."""
         from pyquant.quantization.observers import MinMaxObserver, PerChannelWeightObserver
 
         return _weight_spec(
             (PerChannelWeightObserver if self.per_channel else MinMaxObserver).with_args(),
             torch.per_channel_symmetric if self.per_channel else torch.per_tensor_symmetric,
+            axis,
         )
 
 
-def _weight_spec(observer: Any, qscheme: torch.qscheme) -> Any:
+def _weight_spec(observer: Any, qscheme: torch.qscheme, axis: int) -> Any:
     from pyquant.quantization import pt2e
 
     return pt2e.QuantizationSpec(
@@ -74,6 +75,6 @@ def _weight_spec(observer: Any, qscheme: torch.qscheme) -> Any:
         quant_min=-127,
         quant_max=127,
         qscheme=qscheme,
-        ch_axis=0,
+        ch_axis=axis,
         observer_or_fake_quant_ctr=observer,
     )

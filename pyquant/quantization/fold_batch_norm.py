@@ -24,6 +24,7 @@ from pyquant.capture.node import (
 )
 
 _aten = torch.ops.aten
+_LAYERS = (_aten.conv2d.default, _aten.conv_transpose2d.input, _aten.linear.default)
 _BATCH_NORMS = (_aten.batch_norm.default, _aten._native_batch_norm_legit_no_training.default)
 
 
@@ -81,7 +82,7 @@ def _result(node: fx.Node) -> fx.Node | None:
 
 
 def _absorbs(module: fx.GraphModule, source: fx.Node) -> bool:
-    if len(source.users) != 1 or not is_call(source, _aten.conv2d.default, _aten.linear.default):
+    if len(source.users) != 1 or not is_call(source, *_LAYERS):
         return False
     if is_call(source, _aten.linear.default) and len(shape_of(source) or ()) != 2:
         return False  # the channels of a rank-3 batch norm are not the features
@@ -97,14 +98,24 @@ def _fold(module: fx.GraphModule, layer: fx.Node, scale: torch.Tensor, shift: to
     weight = get_constant(module, values["weight"])
     assert weight is not None
     bias = get_constant(module, values["bias"])
-    per_channel = scale.reshape(-1, *[1] * (weight.dim() - 1))
-    new_weight = (weight.detach() * per_channel).to(weight.dtype)
+    new_weight = (weight.detach() * _per_output(layer, weight, scale)).to(weight.dtype)
     new_bias = shift if bias is None else bias.detach() * scale + shift
     name = str(values["weight"].target)
     args: list[Any] = list(layer.args) + [None] * (3 - len(layer.args))
     args[1] = insert_constant(module, layer, f"{name}_folded", new_weight)
     args[2] = insert_constant(module, layer, f"{name}_folded_bias", new_bias.to(weight.dtype))
     layer.args = tuple(args)
+
+
+def _per_output(layer: fx.Node, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """``scale``, ``[O]``, in a shape that multiplies the output channels of ``weight``."""
+    if not is_call(layer, _aten.conv_transpose2d.input):
+        return scale.reshape(-1, *[1] * (weight.dim() - 1))
+    # [I, O / groups, kH, kW]: the inputs of each group meet its own outputs.
+    inputs, outputs = weight.shape[:2]
+    groups = scale.numel() // outputs
+    by_group = scale.reshape(groups, 1, outputs, 1, 1)
+    return by_group.expand(groups, inputs // groups, outputs, 1, 1).reshape(inputs, outputs, 1, 1)
 
 
 def _stand_alone(

@@ -61,7 +61,7 @@ class PerChannelWeightObserver(pt2e.PerChannelMinMaxObserver):  # type: ignore[m
     weight: torch.Tensor | None = None
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """Observes ``weight``, float32 ``[C, ...]``, and returns it."""
+        """Observes ``weight``, float32 ``[C, ...]`` or ``[..., C, ...]``, and returns it."""
         # It is a constant: batches after the first show it again. After a batch that failed the
         # statistics may have been put back to nothing.
         if weight is not self.weight or self.min_val.numel() == 0:
@@ -74,7 +74,8 @@ class PerChannelWeightObserver(pt2e.PerChannelMinMaxObserver):  # type: ignore[m
         scale, zero_point = super().calculate_qparams()
         if self.weight is None:
             return scale, zero_point
-        return _C.least_squares_scales(self.weight.detach().contiguous()), zero_point
+        outputs_first = self.weight.detach().transpose(0, self.ch_axis)
+        return _C.least_squares_scales(outputs_first.contiguous()), zero_point
 
 
 #: Per-tensor observers for activations. Adding an observer: a name in ``ObserverName``, a row here.

@@ -10,7 +10,17 @@ from torch import fx
 from torch._ops import OpOverload
 
 from pyquant.capture.node import is_call, is_float
-from pyquant.quantization.annotate import Annotator, pass_through, product, total, unary, weighted
+from pyquant.quantization.annotate import (
+    Annotator,
+    concat,
+    contiguous_slice,
+    pass_through,
+    product,
+    total,
+    unary,
+    weighted,
+    weighted_transposed,
+)
 from pyquant.quantization.config import REALS, Interval
 
 _aten = torch.ops.aten
@@ -92,4 +102,12 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.flatten.using_ints, pass_through, on_demand=True),
     Pattern(_aten.pad.default, pass_through, on_demand=True),
     Pattern(_aten.dropout.default, pass_through, on_demand=True),
+    Pattern(_aten.conv_transpose2d.input, weighted_transposed, followers=(_NORM, _CLAMP)),
+    Pattern(_aten.cat.default, concat, on_demand=True),
+    Pattern(_aten.slice.Tensor, contiguous_slice, on_demand=True),
+    Pattern(_aten.channel_shuffle.default, pass_through, on_demand=True),
+    Pattern(_aten.upsample_nearest2d.vec, pass_through, on_demand=True),
+    Pattern(_aten.upsample_nearest2d.default, pass_through, on_demand=True),
+    Pattern(_aten.upsample_bilinear2d.vec, pass_through, on_demand=True),
+    Pattern(_aten.upsample_bilinear2d.default, pass_through, on_demand=True),
 )

@@ -42,8 +42,12 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
         First the operators that gain by it, in graph order; then, until nothing changes, those
         that are quantized only beside another quantized operator.
         """
+        config = self.config
         specs = Specs(
-            self.config.activation_spec(), self.config.weight_spec(), self.config.activation_spec
+            activation=config.activation_spec(),
+            weight=config.weight_spec(),
+            transposed_weight=config.weight_spec(axis=1),
+            activation_within=config.activation_spec,
         )
         rows: dict[object, list[Pattern]] = {}
         for row in self.patterns:

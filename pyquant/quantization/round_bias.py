@@ -13,7 +13,7 @@ from torch import fx
 from pyquant.capture.node import get_constant, insert_constant, is_call
 
 _aten = torch.ops.aten
-_LAYERS = (_aten.conv2d.default, _aten.linear.default)
+_LAYERS = (_aten.conv2d.default, _aten.linear.default, _aten.conv_transpose2d.input)
 #: Beyond this the bias leaves no room in an int32 accumulator; lowering sees to such channels.
 _LIMIT = 2.0**30
 
@@ -31,6 +31,8 @@ def round_biases(module: fx.GraphModule) -> None:
         scale = _bias_scale(module, node)
         if bias is None or scale is None:
             continue
+        if scale.numel() > 1:  # of a grouped transposed convolution: all groups have the same
+            scale = scale.repeat(bias.numel() // scale.numel())
         steps = bias.double() / scale
         rounded = torch.where(steps.abs() < _LIMIT, steps.round() * scale, bias.double()).float()
         # A bias that another layer shares has another grid there, hence a constant of its own.

@@ -40,12 +40,23 @@ _PLAIN: dict[str, Any] = {
     "Pad": (ops.Pad(1, 1, 1, 1), [_Q], _Q, {}),
     "LookupTable": (ops.LookupTable(bytes(256)), [_Q], _Q, {}),
     "Mul": (ops.Mul(), [_Q, _Q], _Q, {}),
+    "Concat": (ops.Concat(), [_Q, _Q], _Q, {}),
+    "Slice": (ops.Slice(), [_Q], _Q, {}),
+    "ChannelShuffle": (ops.ChannelShuffle(), [_Q], _Q, {}),
+    "ResizeNearest": (ops.ResizeNearest(2, 2), [_Q], _Q, {}),
+    "ResizeBilinear": (ops.ResizeBilinear(2, 2), [_Q], _Q, {}),
+    "ConvTranspose2d": (
+        ops.ConvTranspose2d(_WINDOW),
+        [_Q],
+        _Q,
+        {"weight": _CONV_WEIGHT, **_WEIGHTED},
+    ),
 }
 
 #: What must be there; an engine may run more.
 REQUIRED: dict[str, frozenset[str]] = {
     "reference": frozenset(_PLAIN),
-    "native": frozenset(_PLAIN) - {"Flatten", "Pad"},
+    "native": frozenset(_PLAIN),
     "fbgemm": frozenset({"Conv2d", "Linear"}),
     "qnnpack": frozenset(
         {"Conv2d", "Linear", "Add", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}

@@ -224,6 +224,35 @@ def convolutions(draw: st.DrawFn, kind: str, *, float_outputs: bool = True) -> W
 
 
 @st.composite
+def transposed_convolutions(draw: st.DrawFn, *, float_outputs: bool = True) -> Weighted:
+    """Also kernels smaller than the stride, whose outputs some inputs never reach."""
+    window = draw(windows())
+    groups = draw(st.sampled_from((1, 1, 1, 2, 3)))
+    group_in, group_out = draw(channels), draw(channels)
+    if draw(st.sampled_from((False, False, True))):
+        groups, group_in, group_out = group_in, 1, 1
+    limits = (max(window.stride_h, window.dilation_h), max(window.stride_w, window.dilation_w))
+    output_pads = [draw(st.integers(0, limit - 1)) for limit in limits]
+    # Each at least as large as gives one output pixel.
+    cropped_h = window.pad_top + window.pad_bottom - window.dilation_h * (window.kernel_h - 1)
+    cropped_w = window.pad_left + window.pad_right - window.dilation_w * (window.kernel_w - 1)
+    least_h = 1 + max(0, -(-cropped_h // window.stride_h))
+    least_w = 1 + max(0, -(-cropped_w // window.stride_w))
+    more = st.sampled_from((0, 0, 1)) | st.integers(0, 6)
+    shapes = tuple(
+        (draw(batches), least_h + draw(more), least_w + draw(more), groups * group_in)
+        for _ in range(draw(st.integers(1, 3)))
+    )
+    case = Weighted(
+        op=ops.ConvTranspose2d(window, groups, *output_pads),
+        weight_shape=(groups * group_out, window.kernel_h, window.kernel_w, group_in),
+        input_shapes=shapes,
+        **_EMPTY,
+    )
+    return draw(_weighted(case, float_outputs))
+
+
+@st.composite
 def linears(draw: st.DrawFn, *, float_outputs: bool = True) -> Weighted:
     """Inputs of rank 2, 3 and 5."""
     features, outputs = draw(channels), draw(channels)

@@ -204,3 +204,29 @@ def test_torchvision_net_is_whole(name: str, torchvision_model: Callable[[str], 
     lowered = pyquant.lower(graph)
     assert_whole(lowered)
     assert_as_good_as_the_graph(model, graph, lowered, *inputs)
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("shufflenet_v2_x0_5", 64),
+        ("shufflenet_v2_x1_0", 64),
+        ("densenet121", 32),
+        ("googlenet", 48),
+        ("squeezenet1_1", 48),
+    ],
+)
+def test_branching_net(name: str, size: int, torchvision_model: Callable[[str], nn.Module]) -> None:
+    """Nets whose branches meet in concatenations: one Program, as good as the q/dq graph."""
+    model = torchvision_model(name)
+    inputs = (torch.randn(2, 3, size, size),)
+    graph = by_pyquant(model, inputs)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    with torch.no_grad():
+        ideal, expected = model(*inputs), graph(*inputs)
+    found = lowered(*inputs)
+    assert torch.equal(found, pyquant.lower(graph, engine="reference")(*inputs))
+    assert sqnr(ideal, found) >= sqnr(ideal, expected) - 1
+    assert sqnr(expected, found) >= sqnr(ideal, expected) + 1

@@ -1,11 +1,11 @@
-"""Conv2d and Linear."""
+"""Conv2d, ConvTranspose2d and Linear."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from pyquant.ir.ops import Conv2d, Linear
+from pyquant.ir.ops import Conv2d, ConvTranspose2d, Linear
 from pyquant.operators import QParams
 from reference.rounding import Float32, Int64, UInt8, round_to_uint8
 
@@ -48,6 +48,43 @@ def conv2d(
             tap_weight = weight[:, kh, kw].reshape(groups, outputs // groups, channels // groups)
             accumulators += _matmul(taps, tap_weight.swapaxes(1, 2))
     accumulators = accumulators.reshape(batch, out_h, out_w, outputs) + bias
+    return _result(accumulators, x_qparams, weight_scales, y_qparams, op.output_min, op.output_max)
+
+
+def conv_transpose2d(
+    op: ConvTranspose2d,
+    x: UInt8,
+    x_qparams: QParams,
+    weight: npt.NDArray[np.int8],
+    weight_scales: Float32,
+    bias: npt.NDArray[np.int32],
+    y_qparams: QParams | None,
+) -> UInt8 | Float32:
+    """x [N, H, W, C], weight [O, kH, kW, C / groups]: every input pixel adds to its outputs."""
+    window, groups = op.window, op.groups
+    batch, height, width, channels = x.shape
+    outputs = weight.shape[0]
+    centred = (x.astype(np.int64) - x_qparams.zero_point).reshape(
+        batch, height, width, groups, 1, channels // groups
+    )
+    # What falls into the padding is cut off in the end.
+    all_h = (height - 1) * window.stride_h + window.dilation_h * (window.kernel_h - 1) + 1
+    all_w = (width - 1) * window.stride_w + window.dilation_w * (window.kernel_w - 1) + 1
+    accumulators = np.zeros(
+        (batch, all_h + op.output_pad_h, all_w + op.output_pad_w, outputs), np.int64
+    )
+    for kh in range(window.kernel_h):
+        for kw in range(window.kernel_w):
+            top, left = kh * window.dilation_h, kw * window.dilation_w
+            taps = weight[:, kh, kw].reshape(groups, outputs // groups, channels // groups)
+            accumulators[
+                :,
+                top : top + (height - 1) * window.stride_h + 1 : window.stride_h,
+                left : left + (width - 1) * window.stride_w + 1 : window.stride_w,
+            ] += _matmul(centred, taps.swapaxes(1, 2)).reshape(batch, height, width, outputs)
+    bottom = accumulators.shape[1] - window.pad_bottom
+    right = accumulators.shape[2] - window.pad_right
+    accumulators = accumulators[:, window.pad_top : bottom, window.pad_left : right] + bias
     return _result(accumulators, x_qparams, weight_scales, y_qparams, op.output_min, op.output_max)
 
 

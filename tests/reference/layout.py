@@ -1,10 +1,12 @@
-"""Flatten, Pad and LookupTable."""
+"""Operators that move bytes, and LookupTable."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pyquant.ir.ops import LookupTable, Pad
+from pyquant.ir.ops import ChannelShuffle, Concat, LookupTable, Pad, Slice
 from pyquant.operators import QParams
 from reference.rounding import UInt8
 
@@ -30,3 +32,25 @@ def pad(op: Pad, x: UInt8, qparams: QParams) -> UInt8:
 def lookup_table(op: LookupTable, x: UInt8) -> UInt8:
     """``values[x]``."""
     return np.frombuffer(op.values, np.uint8)[x]
+
+
+def concat(op: Concat, inputs: Sequence[UInt8]) -> UInt8:
+    """Along an axis; interleaved: one element of each in turn."""
+    if op.interleaved:
+        return np.stack(inputs, axis=-1).reshape(*inputs[0].shape[:-1], -1)
+    return np.concatenate(inputs, op.axis)
+
+
+def slice_axis(op: Slice, x: UInt8) -> UInt8:
+    """``begin <= i < end`` of an axis."""
+    return np.take(x, range(op.begin, op.end), op.axis)
+
+
+def channel_shuffle(op: ChannelShuffle, x: UInt8) -> UInt8:
+    """Channel g * (C / groups) + i becomes channel i * groups + g."""
+    size = x.shape[3] // op.groups
+    y = np.empty_like(x)
+    for group in range(op.groups):
+        for i in range(size):
+            y[..., i * op.groups + group] = x[..., group * size + i]
+    return y

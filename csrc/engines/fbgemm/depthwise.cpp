@@ -116,7 +116,7 @@ class BoundDepthwise final : public BoundKernel {
     const int threads = args.pool->size();
     args.pool->run([&](int thread) {
       std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
-      const Slice rows = slice_of(std::int64_t{images_.batch} * images_.out_h, thread, threads);
+      const Range rows = slice_of(std::int64_t{images_.batch} * images_.out_h, thread, threads);
       for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         run_row(args, row, scratch);
       }

@@ -52,7 +52,7 @@ void run_fused(const RunArgs& args, const OutputStage& stage, std::int32_t group
   }
   if (stage.needs_clamp()) {
     args.pool->run([&](int thread) {
-      const Slice slice = slice_of(rows * stage.channels(), thread, threads);
+      const Range slice = slice_of(rows * stage.channels(), thread, threads);
       stage.clamp(static_cast<std::uint8_t*>(args.output) + slice.begin, slice.end - slice.begin);
     });
   }

@@ -160,7 +160,7 @@ class BoundGemm final : public BoundKernel {
                          threads, &gemm_.blocking());
   }
 
-  void convert(const RunArgs& args, Slice rows) const {
+  void convert(const RunArgs& args, Range rows) const {
     const OutputStage& stage = gemm_.stage();
     const std::int64_t start = rows.begin * stage.channels();
     auto* output = static_cast<std::byte*>(args.output) +

@@ -78,15 +78,15 @@ class BoundConvolution final : public BoundKernel {
     args.pool->run([&](int thread) {
       const auto blocks = static_cast<std::int64_t>(weights_.blocks().size());
       const int threads = args.pool->size();
-      const Slice units = split_blocks_ ? Slice{0, units_} : slice_of(units_, thread, threads);
-      const Slice mine = split_blocks_ ? slice_of(blocks, thread, threads) : Slice{0, blocks};
+      const Range units = split_blocks_ ? Range{0, units_} : slice_of(units_, thread, threads);
+      const Range mine = split_blocks_ ? slice_of(blocks, thread, threads) : Range{0, blocks};
       if (mine.begin == mine.end) {
         return;
       }
       auto* copy = reinterpret_cast<std::uint8_t*>(args.scratch) +
                    static_cast<std::size_t>(thread) * copy_bytes_;
       for (std::int64_t begin = units.begin; begin < units.end;) {
-        const Slice band = {begin, band_end(begin, units.end)};
+        const Range band = {begin, band_end(begin, units.end)};
         const std::uint8_t* x =
             read_band(static_cast<const std::uint8_t*>(args.inputs[0]), band, copy);
         for (std::int64_t block = mine.begin; block < mine.end; ++block) {
@@ -198,12 +198,12 @@ class BoundConvolution final : public BoundKernel {
     return std::min({begin + band_units_, limit, end});
   }
 
-  Slice flat_pixels(Slice band) const {
+  Range flat_pixels(Range band) const {
     return {band.begin * kFlatPixels, std::min(band.end * kFlatPixels, pixels_)};
   }
 
   // What the kernel reads for the first pixel of a band; the rest follows it.
-  const std::uint8_t* read_band(const std::uint8_t* x, Slice band, std::uint8_t* copy) const {
+  const std::uint8_t* read_band(const std::uint8_t* x, Range band, std::uint8_t* copy) const {
     if (reading_ != Reading::kInPlace) {
       if (layer_.input_bytes() == 1) {
         copy_band(x, band, copy);
@@ -221,12 +221,12 @@ class BoundConvolution final : public BoundKernel {
   }
 
   template <typename Input>
-  void copy_band(const std::uint8_t* x, Slice band, Input* copy) const {
+  void copy_band(const std::uint8_t* x, Range band, Input* copy) const {
     if (reading_ == Reading::kCopiedRows) {
       copy_rows(images_, x, band, copy);
       return;
     }
-    const Slice pixels = flat_pixels(band);
+    const Range pixels = flat_pixels(band);
     if (reading_ == Reading::kWidened) {
       std::copy(x + pixels.begin * layer_.in_channels, x + pixels.end * layer_.in_channels, copy);
       return;
@@ -237,11 +237,11 @@ class BoundConvolution final : public BoundKernel {
            x, pixels, copy);
   }
 
-  void run_block(std::size_t index, Slice band, const std::uint8_t* x, void* output) const {
+  void run_block(std::size_t index, Range band, const std::uint8_t* x, void* output) const {
     const WeightBlock& weights = weights_.blocks()[index];
     ConvBlock block = weights_.block(index);
-    const Slice pixels =
-        flat_ ? flat_pixels(band) : Slice{band.begin * pixels_, band.end * pixels_};
+    const Range pixels =
+        flat_ ? flat_pixels(band) : Range{band.begin * pixels_, band.end * pixels_};
     const std::int64_t rows = flat_ ? 1 : band.end - band.begin;
     auto* y =
         static_cast<std::byte*>(output) +

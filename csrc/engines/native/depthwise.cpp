@@ -156,7 +156,7 @@ class BoundDepthwise final : public BoundKernel {
     args.pool->run([&](int thread) {
       auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) +
                       static_cast<std::size_t>(thread) * thread_bytes_;
-      const Slice slice = slice_of(y_[0] * image_passes * blocks, thread, args.pool->size());
+      const Range slice = slice_of(y_[0] * image_passes * blocks, thread, args.pool->size());
       for (std::int64_t i = slice.begin; i < slice.end; ++i) {
         const std::int64_t pass = i / blocks;
         run_pass(args, pass / image_passes, pass % image_passes * prepared_.rows(),

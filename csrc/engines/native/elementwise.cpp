@@ -1,22 +1,11 @@
 
 #include "engines/native/native_engine.h"
+#include "engines/native/shares.h"
 #include "kernels/kernel_table.h"
 #include "quant/requantize.h"
-#include "runtime/thread_pool.h"
 
 namespace pyquant::native {
 namespace {
-
-// Calls visit(first, count) for each thread's share of `count` elements.
-template <typename Visit>
-void for_each_share(ThreadPool& pool, std::int64_t count, Visit visit) {
-  pool.run([&](int thread) {
-    const Slice slice = slice_of(count, thread, pool.size());
-    if (slice.begin != slice.end) {
-      visit(slice.begin, static_cast<std::size_t>(slice.end - slice.begin));
-    }
-  });
-}
 
 class BoundAdd final : public BoundKernel {
  public:

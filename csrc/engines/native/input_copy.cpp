@@ -25,7 +25,7 @@ void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t i
 }  // namespace
 
 template <typename Input>
-void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, Input* target) {
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Input* target) {
   const Window& window = images.window;
   const std::int64_t image = rows.begin / images.out_h;
   const std::int64_t first = rows.begin % images.out_h * window.stride_h - window.pad_top;
@@ -37,7 +37,7 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, Inpu
 }
 
 template <typename Input>
-void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Range pixels,
             Input* target) {
   const Window& window = images.window;
   for (std::int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
@@ -54,11 +54,11 @@ void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_
   }
 }
 
-template void copy_rows(const ConvImages&, const std::uint8_t*, Slice, std::uint8_t*);
-template void copy_rows(const ConvImages&, const std::uint8_t*, Slice, std::uint16_t*);
-template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Slice,
+template void copy_rows(const ConvImages&, const std::uint8_t*, Range, std::uint8_t*);
+template void copy_rows(const ConvImages&, const std::uint8_t*, Range, std::uint16_t*);
+template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Range,
                      std::uint8_t*);
-template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Slice,
+template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Range,
                      std::uint16_t*);
 
 }  // namespace pyquant::native

@@ -30,7 +30,7 @@ struct ConvImages {
 // Copies the input rows under some output rows (of one image, counted over all images), each
 // row_pixels() long, with zero points for what is outside the image. Input: uint8_t or uint16_t.
 template <typename Input>
-void copy_rows(const ConvImages& images, const std::uint8_t* x, Slice rows, Input* target);
+void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Input* target);
 
 // How the inputs of a pixel are laid out in `gather`: the window's rows, or its single pixels, each
 // padded to whole steps of the kernel.
@@ -41,7 +41,7 @@ struct RunLayout {
 
 // Copies all inputs of each of some output pixels (counted over all images) to one place.
 template <typename Input>
-void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Slice pixels,
+void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_t* x, Range pixels,
             Input* target);
 
 }  // namespace pyquant::native

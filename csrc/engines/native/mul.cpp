@@ -70,7 +70,7 @@ class BoundMul final : public BoundKernel {
 
   void run(const RunArgs& args) override {
     args.pool->run([&](int thread) {
-      const Slice slice = slice_of(elements_, thread, args.pool->size());
+      const Range slice = slice_of(elements_, thread, args.pool->size());
       for (std::int64_t at = slice.begin; at < slice.end;) {
         at += run_from(args, at, slice.end);
       }

@@ -25,6 +25,14 @@ std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_mul(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_flatten(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_pad(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_concat(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_slice(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_channel_shuffle(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_conv_transpose2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_resize_nearest(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_resize_bilinear(const Operator& op);
 
 // A Conv2d or Linear with post-ops.
 std::unique_ptr<PreparedKernel> prepare_fused(const Operator& op, std::span<const PostOp> post_ops);

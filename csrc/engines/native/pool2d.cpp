@@ -13,7 +13,7 @@ namespace {
 template <typename Visit>
 void for_each_row(ThreadPool& pool, const Shape& output, Visit visit) {
   pool.run([&](int thread) {
-    const Slice slice = slice_of(output[0] * output[1], thread, pool.size());
+    const Range slice = slice_of(output[0] * output[1], thread, pool.size());
     for (std::int64_t row = slice.begin; row < slice.end; ++row) {
       visit(row / output[1], row % output[1], thread);
     }

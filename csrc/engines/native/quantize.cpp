@@ -23,7 +23,7 @@ struct Planes {
   void for_each_block(ThreadPool& pool, Visit visit) const {
     const std::int64_t blocks = (pixels + kBlock - 1) / kBlock;
     pool.run([&](int thread) {
-      const Slice slice = slice_of(batch * blocks, thread, pool.size());
+      const Range slice = slice_of(batch * blocks, thread, pool.size());
       for (std::int64_t i = slice.begin; i < slice.end; ++i) {
         const std::int64_t first = i % blocks * kBlock;
         visit(i / blocks, first, std::min(kBlock, pixels - first));

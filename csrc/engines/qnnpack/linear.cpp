@@ -33,7 +33,7 @@ class PreparedLinear final : public PreparedKernel {
 
   std::int64_t in_channels() const { return in_channels_; }
 
-  void run(const std::uint8_t* input, Slice rows, std::uint8_t* output) const {
+  void run(const std::uint8_t* input, Range rows, std::uint8_t* output) const {
     const auto in = static_cast<std::size_t>(in_channels_);
     const auto out = static_cast<std::size_t>(out_channels_);
     // It neither allocates nor checks, and always returns success.
@@ -66,7 +66,7 @@ class BoundLinear final : public BoundKernel {
                                 : static_cast<const std::uint8_t*>(args.inputs[0]);
     const int threads = args.pool->size();
     args.pool->run([&](int thread) {
-      const Slice rows = slice_of(rows_, thread, threads);
+      const Range rows = slice_of(rows_, thread, threads);
       if (rows.begin < rows.end) {
         linear_.run(input, rows, static_cast<std::uint8_t*>(args.output));
       }

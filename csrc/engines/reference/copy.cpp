@@ -51,4 +51,68 @@ void run_pad(const Operator& op, std::span<const ConstTensorView> inputs,
   }
 }
 
+void run_concat(const Operator& op, std::span<const ConstTensorView> inputs,
+                const TensorView& output) {
+  const auto& concat = std::get<Concat>(op.attributes);
+  auto* y = static_cast<std::uint8_t*>(output.data);
+  const auto count = static_cast<std::int64_t>(inputs.size());
+  if (concat.interleaved) {
+    for (std::int64_t i = 0; i < output.shape.elements(); ++i) {
+      y[i] = static_cast<const std::uint8_t*>(
+          inputs[static_cast<std::size_t>(i % count)].data)[i / count];
+    }
+    return;
+  }
+  // A run: the elements of one input at one position of the axes outside of the concatenated one.
+  std::int64_t runs = 1;
+  for (std::int32_t axis = 0; axis < concat.axis; ++axis) {
+    runs *= output.shape[static_cast<std::size_t>(axis)];
+  }
+  for (std::int64_t run = 0; run < runs; ++run) {
+    for (const ConstTensorView& input : inputs) {
+      const std::int64_t bytes = input.shape.elements() / runs;
+      std::memcpy(y, static_cast<const std::uint8_t*>(input.data) + run * bytes,
+                  static_cast<std::size_t>(bytes));
+      y += bytes;
+    }
+  }
+}
+
+void run_slice(const Operator& op, std::span<const ConstTensorView> inputs,
+               const TensorView& output) {
+  const auto& slice = std::get<Slice>(op.attributes);
+  const Shape& from = inputs[0].shape;
+  const auto* x = static_cast<const std::uint8_t*>(inputs[0].data);
+  auto* y = static_cast<std::uint8_t*>(output.data);
+  const auto axis = static_cast<std::size_t>(slice.axis);
+  std::int64_t inner = 1;
+  for (std::size_t i = axis + 1; i < from.rank(); ++i) {
+    inner *= from[i];
+  }
+  const std::int64_t outer = output.shape.elements() / (output.shape[axis] * inner);
+  for (std::int64_t i = 0; i < outer; ++i) {
+    for (std::int64_t j = slice.begin; j < slice.end; ++j) {
+      for (std::int64_t k = 0; k < inner; ++k) {
+        *y++ = x[(i * from[axis] + j) * inner + k];
+      }
+    }
+  }
+}
+
+void run_channel_shuffle(const Operator& op, std::span<const ConstTensorView> inputs,
+                         const TensorView& output) {
+  const std::int64_t groups = std::get<ChannelShuffle>(op.attributes).groups;
+  const std::int64_t channels = output.shape[3];
+  const std::int64_t pixels = output.shape.elements() / channels;
+  const auto* x = static_cast<const std::uint8_t*>(inputs[0].data);
+  auto* y = static_cast<std::uint8_t*>(output.data);
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+    for (std::int64_t i = 0; i < channels / groups; ++i) {
+      for (std::int64_t group = 0; group < groups; ++group) {
+        *y++ = x[pixel * channels + group * (channels / groups) + i];
+      }
+    }
+  }
+}
+
 }  // namespace pyquant::reference

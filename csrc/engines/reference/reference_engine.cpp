@@ -10,8 +10,24 @@ namespace {
 
 // In the order of OpAttributes.
 constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
-    run_quantize,   run_dequantize,          run_conv2d,  run_linear, run_add,   run_max_pool2d,
-    run_avg_pool2d, run_adaptive_avg_pool2d, run_flatten, run_pad,    run_table, run_mul,
+    run_quantize,
+    run_dequantize,
+    run_conv2d,
+    run_linear,
+    run_add,
+    run_max_pool2d,
+    run_avg_pool2d,
+    run_adaptive_avg_pool2d,
+    run_flatten,
+    run_pad,
+    run_table,
+    run_mul,
+    run_concat,
+    run_slice,
+    run_channel_shuffle,
+    run_resize_nearest,
+    run_resize_bilinear,
+    run_conv_transpose2d,
 };
 
 class BoundReference final : public BoundKernel {

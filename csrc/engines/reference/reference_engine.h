@@ -38,6 +38,18 @@ void run_pad(const Operator& op, std::span<const ConstTensorView> inputs, const 
 void run_table(const Operator& op, std::span<const ConstTensorView> inputs,
                const TensorView& output);
 void run_mul(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
+void run_concat(const Operator& op, std::span<const ConstTensorView> inputs,
+                const TensorView& output);
+void run_slice(const Operator& op, std::span<const ConstTensorView> inputs,
+               const TensorView& output);
+void run_channel_shuffle(const Operator& op, std::span<const ConstTensorView> inputs,
+                         const TensorView& output);
+void run_resize_nearest(const Operator& op, std::span<const ConstTensorView> inputs,
+                        const TensorView& output);
+void run_resize_bilinear(const Operator& op, std::span<const ConstTensorView> inputs,
+                         const TensorView& output);
+void run_conv_transpose2d(const Operator& op, std::span<const ConstTensorView> inputs,
+                          const TensorView& output);
 
 }  // namespace reference
 }  // namespace pyquant

@@ -109,9 +109,69 @@ struct Mul {
   std::uint8_t output_min = 0, output_max = 255;
 };
 
+// Inputs: 2 to 64 of one shape but for `axis` (an axis of the shapes inside the Program: 3 is the
+// channels of [N, H, W, C]), uint8. Output: their elements one after the other along `axis`, or,
+// if interleaved, element c of input i as number c * inputs + i: then `axis` is the innermost and
+// all inputs have one shape. All inputs and the output have the same qparams.
+struct Concat {
+  std::int32_t axis = 3;
+  bool interleaved = false;
+};
+
+// uint8 -> the elements begin <= i < end along `axis` (as in Concat), with the input's qparams.
+struct Slice {
+  std::int32_t axis = 3;
+  std::int32_t begin = 0, end = 1;
+};
+
+// uint8 [N, H, W, C] -> the same shape with the input's qparams. Channel g * (C / groups) + i of
+// the input is channel i * groups + g of the output.
+struct ChannelShuffle {
+  std::int32_t groups = 2;
+};
+
+// uint8 [N, H, W, C] -> uint8 [N, H', W', C] with the input's qparams. Per axis, with `size` for
+// height or width: the output has output_size pixels or, if that is 0, floor(size * scale), in
+// double. Output pixel i is the input's pixel min(floor(float(i) * ratio), size - 1), where ratio
+// is 1 if the size stays, else float(1 / scale) if scale is not 0, else
+// float(size) / float(output size): what torch computes, in float32.
+struct ResizeNearest {
+  std::int32_t output_h = 0, output_w = 0;
+  double scale_h = 0, scale_w = 0;
+};
+
+// uint8 [N, H, W, C] -> uint8 [N, H', W', C]. Sizes and ratio are those of ResizeNearest, but
+// with align_corners the ratio is float(size - 1) / float(output size - 1), or 0 for one pixel.
+// Per axis output pixel i lies at p = ratio * i (align_corners) or at
+// p = max(ratio * (float(i) + 0.5) - 0.5, 0), between the pixels i0 = min(floor(p), size - 1),
+// which weighs 1 - w1, and min(i0 + 1, size - 1), which weighs w1 = min(p - float(i0), 1).
+//   t = h0 * (w0 * a + w1 * b) + h1 * (w0 * c + w1 * d)
+//   clamp(rne(t * (s_x / s_y)) + zero_point_y)
+// where a and b are the upper two pixels, c and d the lower two, each as float(q - zero_point_x).
+struct ResizeBilinear {
+  std::int32_t output_h = 0, output_w = 0;
+  double scale_h = 0, scale_w = 0;
+  bool align_corners = false;
+};
+
+// Inputs: x uint8 [N, H, W, C], weight int8 [O, kernel_h, kernel_w, C / groups], bias int32 [O].
+// Output: uint8 or float32 [N, H', W', O], where
+//   H' = (H - 1) * stride_h - pad_top - pad_bottom + dilation_h * (kernel_h - 1) + output_pad_h
+//   + 1.
+// Input pixel i and kernel row k meet in output row i * stride_h - pad_top + k * dilation_h; so for
+// columns. Output channel o belongs to group o / (O / groups), as in Conv2d. Arithmetic as in
+// Conv2d.
+struct ConvTranspose2d {
+  Window window;
+  std::int32_t groups = 1;
+  std::int32_t output_pad_h = 0, output_pad_w = 0;
+  std::uint8_t output_min = 0, output_max = 255;
+};
+
 // The order is the order of the OpAttributes union in program.fbs.
 using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d,
-                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable, Mul>;
+                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable, Mul, Concat, Slice,
+                                  ChannelShuffle, ResizeNearest, ResizeBilinear, ConvTranspose2d>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

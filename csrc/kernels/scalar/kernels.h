@@ -20,6 +20,16 @@ void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_str
 void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
                 OutputRange range, std::uint8_t* y);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
+void copy_rows(const std::uint8_t* x, std::ptrdiff_t x_stride, std::uint8_t* y,
+               std::ptrdiff_t y_stride, std::size_t rows, std::size_t bytes);
+void zip_rows(const std::uint8_t* a, std::ptrdiff_t a_stride, const std::uint8_t* b,
+              std::ptrdiff_t b_stride, std::uint8_t* y, std::ptrdiff_t y_stride, std::size_t rows,
+              std::size_t bytes);
+void transpose(const std::uint8_t* x, std::ptrdiff_t x_stride, std::size_t rows,
+               std::size_t columns, std::uint8_t* y, std::ptrdiff_t y_stride);
+void blend(const std::uint8_t* const* pixels, const BlendWeights& weights,
+           std::int32_t x_zero_point, float multiplier, std::size_t count, OutputRange range,
+           std::uint8_t* y);
 void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
          OutputRange range, std::uint8_t* y);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,

@@ -57,8 +57,10 @@ void check_output_bounds(const Operator& op, int output_min, int output_max) {
 }
 
 void check_same_qparams(const Operator& op) {
-  if (op.inputs[0].qparams != op.output.qparams) {
-    reject_operator(op, "input and output must have the same qparams");
+  for (const Operand& input : op.inputs) {
+    if (input.qparams != op.output.qparams) {
+      reject_operator(op, "input and output must have the same qparams");
+    }
   }
 }
 
@@ -108,6 +110,30 @@ void check_weight_and_bias(const Operator& op, std::size_t weight_rank) {
   }
 }
 
+void check_convolution(const Operator& op, const Window& window, std::int32_t groups) {
+  check_uint8_activation(op, op.inputs[0], "the input");
+  check_activation(op, op.output, "the output");
+  check_window(op, window);
+  check_weight_and_bias(op, 4);
+  const Shape& weight = op.inputs[1].constant.shape;
+  if (weight[1] != window.kernel_h || weight[2] != window.kernel_w) {
+    reject_operator(op, "the weight " + weight.to_string() + " does not fit the kernel size");
+  }
+  if (groups < 1 || weight[0] % groups != 0) {
+    reject_operator(op, std::to_string(groups) + " groups do not divide " +
+                            std::to_string(weight[0]) + " output channels");
+  }
+}
+
+void require_channels(const Operator& op, std::span<const Shape> inputs, std::int32_t groups) {
+  require_rank(op, inputs[0], 4);
+  const std::int64_t channels = inputs[1][3] * groups;
+  if (inputs[0][3] != channels) {
+    reject_shapes(op, "takes " + std::to_string(channels) + " input channels, not " +
+                          std::to_string(inputs[0][3]));
+  }
+}
+
 void check_window(const Operator& op, const Window& window) {
   const auto within = [](std::int32_t value, std::int32_t low) {
     return value >= low && value <= kMaxWindow;
@@ -124,6 +150,13 @@ void require_rank(const Operator& op, const Shape& shape, std::size_t rank) {
   if (shape.rank() != rank) {
     reject_shapes(
         op, "takes an input of " + std::to_string(rank) + " dimensions, not " + shape.to_string());
+  }
+}
+
+void require_axis(const Operator& op, const Shape& shape, std::int32_t axis) {
+  if (axis < 0 || static_cast<std::size_t>(axis) >= shape.rank()) {
+    reject_shapes(
+        op, "an input of shape " + shape.to_string() + " has no axis " + std::to_string(axis));
   }
 }
 

@@ -9,10 +9,18 @@
 
 namespace pyquant {
 
+// How many inputs an operator takes, constants included.
+struct InputCount {
+  constexpr InputCount(std::size_t count)  // NOLINT(google-explicit-constructor)
+      : min(count), max(count) {}
+  constexpr InputCount(std::size_t least, std::size_t most) : min(least), max(most) {}
+
+  std::size_t min, max;
+};
+
 struct OpDefinition {
   const char* name;
-  // Number of inputs, constants included, that the operator takes.
-  std::size_t input_count;
+  InputCount input_count;
   // Operand dtypes, qparams and attributes; called after the input count was checked. Throws
   // InvalidProgramError.
   void (*check)(const Operator& op);
@@ -25,7 +33,8 @@ struct OpDefinition {
 extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDefinition,
     kLinearDefinition, kAddDefinition, kMaxPool2dDefinition, kAvgPool2dDefinition,
     kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
-    kMulDefinition;
+    kMulDefinition, kConcatDefinition, kSliceDefinition, kChannelShuffleDefinition,
+    kResizeNearestDefinition, kResizeBilinearDefinition, kConvTranspose2dDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 
@@ -41,14 +50,19 @@ inline bool never_view(std::span<const Shape> /*inputs*/) { return false; }
 void check_activation(const Operator& op, const Operand& operand, const char* role);
 void check_uint8_activation(const Operator& op, const Operand& operand, const char* role);
 void check_output_bounds(const Operator& op, int output_min, int output_max);
-// Output qparams equal those of the first input.
+// Output qparams equal those of every input.
 void check_same_qparams(const Operator& op);
 // weight int8 with one positive scale per output channel, bias int32, and no accumulator that can
 // leave int32.
 void check_weight_and_bias(const Operator& op, std::size_t weight_rank);
+// Of a convolution whose operands are [x, weight, bias]: all but the rule for the output's size.
+void check_convolution(const Operator& op, const Window& window, std::int32_t groups);
+// x has the channels that the weight [O, kernel_h, kernel_w, C / groups] takes.
+void require_channels(const Operator& op, std::span<const Shape> inputs, std::int32_t groups);
 void check_window(const Operator& op, const Window& window);
 
 void require_rank(const Operator& op, const Shape& shape, std::size_t rank);
+void require_axis(const Operator& op, const Shape& shape, std::int32_t axis);
 
 // Output positions of a window along one axis, as torch counts them. With ceil_mode the last
 // window may hang over the end but must start inside the image or its leading padding.

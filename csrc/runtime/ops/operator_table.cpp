@@ -7,12 +7,24 @@ namespace {
 
 // In the order of OpAttributes.
 constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDefinitions = {
-    &kQuantizeDefinition,    &kDequantizeDefinition,
-    &kConv2dDefinition,      &kLinearDefinition,
-    &kAddDefinition,         &kMaxPool2dDefinition,
-    &kAvgPool2dDefinition,   &kAdaptiveAvgPool2dDefinition,
-    &kFlattenDefinition,     &kPadDefinition,
-    &kLookupTableDefinition, &kMulDefinition,
+    &kQuantizeDefinition,
+    &kDequantizeDefinition,
+    &kConv2dDefinition,
+    &kLinearDefinition,
+    &kAddDefinition,
+    &kMaxPool2dDefinition,
+    &kAvgPool2dDefinition,
+    &kAdaptiveAvgPool2dDefinition,
+    &kFlattenDefinition,
+    &kPadDefinition,
+    &kLookupTableDefinition,
+    &kMulDefinition,
+    &kConcatDefinition,
+    &kSliceDefinition,
+    &kChannelShuffleDefinition,
+    &kResizeNearestDefinition,
+    &kResizeBilinearDefinition,
+    &kConvTranspose2dDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.
@@ -51,9 +63,10 @@ Shape infer_output_shape(const Operator& op, const std::vector<Shape>& inputs) {
 
 void check_operator(const Operator& op) {
   const OpDefinition& definition = definition_of(op.attributes);
-  if (op.inputs.size() != definition.input_count) {
+  const auto [min, max] = definition.input_count;
+  if (op.inputs.size() < min || op.inputs.size() > max) {
     reject_operator(op, "has " + std::to_string(op.inputs.size()) + " inputs instead of " +
-                            std::to_string(definition.input_count));
+                            std::to_string(min) + (min == max ? "" : " to " + std::to_string(max)));
   }
   if (op.output.constant.data != nullptr) {
     reject_operator(op, "writes to a constant");
