@@ -102,9 +102,12 @@ def _count_multiply_adds(model: nn.Module) -> tuple[torch.Tensor, int]:
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
         try:
             # The fused attention is not counted; the one of matrix products is.
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                with torch.no_grad():
-                    model(image)
+            with (
+                torch.no_grad(),
+                sdpa_kernel(SDPBackend.MATH),
+                FlopCounterMode(display=False) as counter,
+            ):
+                model(image)
         except Exception as error:  # networks fail in their own ways
             problem = error
         else:

@@ -30,6 +30,13 @@ from pyquant.mobile.stock_layers import (
     QuantizeLayer,
     qparams,
 )
+from pyquant.mobile.stock_moves import (
+    ChannelShuffleLayer,
+    ConcatLayer,
+    ResizeBilinearLayer,
+    ResizeNearestLayer,
+    SliceLayer,
+)
 from pyquant.mobile.stock_tables import clamp_table, table_layer
 
 
@@ -113,4 +120,14 @@ def build_layer(program: Program, node: Node) -> nn.Module:
             return PadLayer(op)
         case ops.LookupTable():
             return table_layer(op, x, output)
+        case ops.Concat():
+            return ConcatLayer(op, len(x.shape), len(inputs))
+        case ops.Slice():
+            return SliceLayer(op, len(x.shape))
+        case ops.ChannelShuffle():
+            return ChannelShuffleLayer(op)
+        case ops.ResizeNearest():
+            return ResizeNearestLayer(op)
+        case ops.ResizeBilinear():
+            return ResizeBilinearLayer(op, output)
     raise ExportError(f"no stock operator computes {type(op).__name__}")
