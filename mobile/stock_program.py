@@ -31,6 +31,13 @@ from pyquant.mobile.stock_layers import (
     QuantizeLayer,
     qparams,
 )
+from pyquant.mobile.stock_moves import (
+    ChannelShuffleLayer,
+    ConcatLayer,
+    ResizeBilinearLayer,
+    ResizeNearestLayer,
+    SliceLayer,
+)
 from pyquant.mobile.stock_tables import clamp_table, table_layer
 
 
@@ -117,4 +124,14 @@ def build_layer(program: Program, node: Node) -> nn.Module:
         case ops.Mul():
             other = inputs[1]
             return _bounded(op, output, lambda relu: MulLayer(x, other, output, relu))
+        case ops.Concat():
+            return ConcatLayer(op, len(x.shape), len(inputs))
+        case ops.Slice():
+            return SliceLayer(op, len(x.shape))
+        case ops.ChannelShuffle():
+            return ChannelShuffleLayer(op)
+        case ops.ResizeNearest():
+            return ResizeNearestLayer(op)
+        case ops.ResizeBilinear():
+            return ResizeBilinearLayer(op, output)
     raise ExportError(f"no stock operator computes {type(op).__name__}")

@@ -37,11 +37,18 @@ class ProgramBuilder:
         self.program.nodes.append(Node(name, op, inputs, output))
         return output
 
-    def conv(self, source: int, window: ops.Window, channels: int, shape: tuple[int, ...]) -> int:
-        """A convolution with random weights."""
+    def conv(
+        self,
+        source: int,
+        window: ops.Window,
+        channels: int,
+        shape: tuple[int, ...],
+        op: ops.Op | None = None,
+    ) -> int:
+        """A convolution, or another operator with such weights, with random ones."""
         inputs = self.program.tensors[source].shape[-1]
         weight_shape = (channels, window.kernel_h, window.kernel_w, inputs)
-        op = ops.Conv2d(window, 1, 0, 250)
+        op = op or ops.Conv2d(window, 1, 0, 250)
         return self._weighted(op, source, weight_shape, self.uint8(shape))
 
     def linear(self, source: int, features: int) -> int:
@@ -92,6 +99,25 @@ def small_net() -> Program:
     program.outputs = [build.node(ops.Dequantize(), [last], build.floats((1, 6), "logits"))]
     program.metadata = {"made by": "a test", "numbers": [1, 2.5, None], "é": "ü"}
     return program
+
+
+def branching_net() -> Program:
+    """One of each kind that joins, parts or resizes: [1, 4, 5, 6] to [1, 6, 10, 13], float32."""
+    build = ProgramBuilder(3)
+    x = build.input(build.floats((1, 4, 5, 6), "image"))
+    x = build.node(ops.Quantize(), [x], build.uint8((1, 5, 6, 4)))
+    a = build.node(ops.Slice(3, 0, 2), [x], build.uint8((1, 5, 6, 2)))
+    b = build.node(ops.Slice(3, 2, 4), [x], build.uint8((1, 5, 6, 2)))
+    x = build.node(ops.Concat(3, True), [b, a], build.uint8((1, 5, 6, 4)))
+    x = build.node(ops.Concat(), [x, a], build.uint8((1, 5, 6, 6)))
+    x = build.node(ops.ChannelShuffle(3), [x], build.uint8((1, 5, 6, 6)))
+    x = build.node(ops.ResizeNearest(0, 5, 1.2, 0.0), [x], build.uint8((1, 6, 5, 6)))
+    bilinear = ops.ResizeBilinear(5, 6, align_corners=True)
+    x = build.node(bilinear, [x], build.uint8((1, 5, 6, 6), 0.1, 90))
+    window = ops.Window(3, 3, 2, 2, 1, 0, 1, 0)
+    up = ops.ConvTranspose2d(window, 1, 1, 0, 3, 250)
+    x = build.conv(x, window, 6, (1, 10, 13, 6), up)
+    return build.finish(build.node(ops.Dequantize(), [x], build.floats((1, 6, 10, 13))))
 
 
 def fully_convolutional(height: int = 8, width: int = 9) -> Program:

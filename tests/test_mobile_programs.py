@@ -199,7 +199,33 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
             multiplier = (_scale(x) * _scale(operands[1][0])) / _scale(y)
             product = (factors[0] * factors[1]).astype(_F32)
             return _round(product * multiplier, y, op.output_min, op.output_max)
+        case ops.Concat():
+            values = [value for _, value in operands]
+            if op.interleaved:
+                return np.stack(values, -1).reshape(*q.shape[:-1], -1)
+            return np.concatenate(values, op.axis)
+        case ops.Slice():
+            return q.take(range(op.begin, op.end), op.axis)
+        case ops.ChannelShuffle():
+            grouped = q.reshape(*q.shape[:3], op.groups, -1)
+            return grouped.swapaxes(3, 4).reshape(q.shape)
+        case ops.ResizeNearest() | ops.ResizeBilinear():
+            return _resize(op, x, q, y)
     raise AssertionError(op)
+
+
+def _resize(
+    op: ops.ResizeNearest | ops.ResizeBilinear, x: Tensor, q: npt.NDArray[np.generic], y: Tensor
+) -> npt.NDArray[np.generic]:
+    """By torch in float32, whose positions are those of operator.h."""
+    image = torch.from_numpy((q.astype(_F32) - _F32(x.zero_point)).transpose(0, 3, 1, 2).copy())
+    size = [op.output_h, op.output_w] if op.output_h else None
+    scales = None if size else [op.scale_h, op.scale_w]
+    if isinstance(op, ops.ResizeNearest):
+        resized = functional.interpolate(image, size, scales)
+    else:
+        resized = functional.interpolate(image, size, scales, "bilinear", op.align_corners)
+    return _round(resized.numpy().transpose(0, 2, 3, 1) * (_scale(x) / _scale(y)), y)
 
 
 def _real(x: Tensor, q: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

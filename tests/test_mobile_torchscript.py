@@ -387,3 +387,56 @@ def test_export_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
         warnings.simplefilter("error")
         to_torchscript(mobile_net_block())
     assert capfd.readouterr() == ("", "")
+
+
+MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
+    "slice": ([ops.Slice(3, 1, 5)], (2, 7, 8, 4)),
+    "slice of rows": ([ops.Slice(1, 2, 6)], (2, 4, 8, 6)),
+    "shuffle": ([ops.ChannelShuffle(3)], (2, 7, 8, 6)),
+    "concat": ([ops.Concat(3)], (2, 7, 8, 12)),
+    "concat of columns": ([ops.Concat(2)], (2, 7, 16, 6)),
+    "interleaved": ([ops.Concat(3, interleaved=True)], (2, 7, 8, 12)),
+    "nearest": ([ops.ResizeNearest(5, 20)], (2, 5, 20, 6)),
+    "nearest by scale": ([ops.ResizeNearest(0, 0, 2.0, 3.0)], (2, 14, 24, 6)),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_are_bit_exact(name: str) -> None:
+    (op,), shape = MOVES[name]
+    builder = Builder(shape=(2, 6, 7, 8))
+    x = builder.quantize()
+    inputs = [x]
+    if isinstance(op, ops.Concat):
+        table = ops.LookupTable(bytes(range(255, -1, -1)))
+        inputs.append(builder.emit(table, [x], (2, 7, 8, 6), 0.03, 120))
+    moved = builder.emit(op, inputs, shape, 0.03, 120)
+    # A convolution behind it reads the layout that the move leaves.
+    program = builder.finish(builder.conv(moved, 5, W3))
+    content, _ = to_torchscript(program)
+    assert steps_apart(program, content, example(program)) == 0
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("target", [(5, 20, 0.0, 0.0), (0, 0, 2.0, 1.5)])
+def test_bilinear_resizing_is_within_one_step(
+    target: tuple[int, int, float, float], align: bool
+) -> None:
+    op = ops.ResizeBilinear(*target, align_corners=align)
+    builder = Builder(shape=(2, 6, 7, 8))
+    shape = (2, 5, 20, 6) if target[0] else (2, 14, 12, 6)
+    program = builder.finish(builder.emit(op, [builder.quantize()], shape, 0.04, 100))
+    content, _ = to_torchscript(program)
+    assert steps_apart(program, content, example(program)) <= 1
+
+
+def test_transposed_convolution_is_refused_by_name() -> None:
+    builder = Builder(shape=(2, 6, 7, 8))
+    x = builder.quantize()
+    up = builder.emit(
+        ops.ConvTranspose2d(ops.Window(2, 2, 2, 2)),
+        [x, *builder.weights((5, 2, 2, 6))],
+        (2, 14, 16, 5),
+    )
+    with pytest.raises(ExportError, match=r"convtranspose2d_1.*ConvTranspose2d"):
+        to_torchscript(builder.finish(up))

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from pyquant.ir import ops
-from pyquant.ir.passes import fold_pad, fuse_clamp, remove_dead, remove_identity, simplify
+from pyquant.ir.passes import (
+    fold_pad,
+    fuse_channel_shuffle,
+    fuse_clamp,
+    remove_dead,
+    remove_identity,
+    simplify,
+)
 from pyquant.ir.program import DType, Node, Program
 from pyquant.ir.program import Tensor as ProgramTensor
 from pyquant.targets import ProgramModule
@@ -212,3 +219,30 @@ def test_remove_dead_keeps_unused_inputs() -> None:
     removed = remove_dead(build.finish())
     assert len(removed.inputs) == 2
     assert [removed.tensors[index].shape for index in removed.inputs] == [(1, 30), (1, 4)]
+
+
+def branches(groups: int, second: int = 6) -> Builder:
+    """A slice of the input and another one, concatenated and shuffled."""
+    build = Builder((2, 3, 4, 12))
+    source = build.last
+    first = build.node(ops.Slice(3, 0, 6), (2, 3, 4, 6), source)
+    other = build.node(ops.Slice(3, 12 - second, 12), (2, 3, 4, second), source)
+    build.node(ops.Concat(3), (2, 3, 4, 6 + second), first, other)
+    build.node(ops.ChannelShuffle(groups), (2, 3, 4, 6 + second))
+    return build
+
+
+def test_fuse_channel_shuffle() -> None:
+    fused = assert_same_bits(
+        branches(2).finish(), fuse_channel_shuffle, ["Slice", "Slice", "Concat"]
+    )
+    assert fused.nodes[-1].op == ops.Concat(3, interleaved=True)
+
+
+@pytest.mark.parametrize("case", ["other groups", "unequal", "another reader"])
+def test_fuse_channel_shuffle_leaves_others(case: str) -> None:
+    build = branches(3 if case == "other groups" else 2, 4 if case == "unequal" else 6)
+    concat = build.program.nodes[2].output
+    program = build.finish(build.last, *([concat] if case == "another reader" else []))
+    names = ["Slice", "Slice", "Concat", "ChannelShuffle"]
+    assert_same_bits(program, fuse_channel_shuffle, names)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from programs import ProgramBuilder, fully_convolutional, small_net
+from programs import ProgramBuilder, branching_net, fully_convolutional, small_net
 
 import pyquant
 from pyquant.errors import InvalidInputError, InvalidProgramError, IoError
@@ -45,7 +45,7 @@ def assert_same_program(a: Program, b: Program) -> None:
             assert np.array_equal(first.data, second.data)
 
 
-@pytest.mark.parametrize("make", [small_net, fully_convolutional])
+@pytest.mark.parametrize("make", [small_net, branching_net, fully_convolutional])
 def test_round_trip(make: Callable[[], Program]) -> None:
     program = make()
     data = serialize.to_bytes(program)
@@ -123,15 +123,16 @@ import sys
 import numpy as np
 import torch
 sys.path.insert(0, {tests!r})
-from programs import fully_convolutional, small_net
+from programs import branching_net, fully_convolutional, small_net
 import pyquant
 from pyquant import _C
 from pyquant.ir import serialize
 counts = {{"refused": 0, "ran": 0, "raised": 0}}
 torch.set_num_threads(1)
-for make in (small_net, fully_convolutional):
-    data = np.frombuffer(serialize.to_bytes(make()), np.uint8)
-    image = torch.zeros(1, 3, 8, 9)
+for make in (small_net, branching_net, fully_convolutional):
+    program = make()
+    data = np.frombuffer(serialize.to_bytes(program), np.uint8)
+    image = torch.zeros(program.tensors[program.inputs[0]].shape)
     for seed in range({count}):
         random = np.random.default_rng({first} + seed)
         damaged = data.copy()

@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
+from pyquant.capture.canonical_affine import canonicalize_affine
 from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
@@ -32,6 +33,7 @@ _CAPTURED = "pyquant_captured"
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_identity,
     fold_constants,
+    canonicalize_affine,
     canonicalize_clamp,
     canonicalize_pooling,
     canonicalize_slice,

@@ -238,3 +238,34 @@ def test_what_only_looks_like_a_move_stays_float(function: Callable[[Tensor], Te
     graph, lowered = lowered_operator(function, INT8, x)
     assert lowered.float_operators != []
     assert steps_apart(graph, lowered, x) <= 0.01
+
+
+class FrozenNorm(nn.Module):
+    """torchvision's FrozenBatchNorm2d, behind a convolution and in front of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(c, 6, 3) for c in (3, 6))
+        for name in ("weight", "bias", "mean", "var"):
+            self.register_buffer(name, torch.rand(6) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, mean, var = (
+            self.get_buffer(name).reshape(1, -1, 1, 1) for name in ("weight", "bias", "mean", "var")
+        )
+        scale = weight * (var + 1e-5).rsqrt()
+        for conv in self.convs:
+            x = F.relu(conv(x) * scale + (bias - mean * scale))
+        return x
+
+
+def test_frozen_batch_norm_is_folded() -> None:
+    model = FrozenNorm()
+    graph = by_pyquant(model, IMAGE)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    assert kinds(lowered) == ["Quantize", "Conv2d", "Conv2d", "Dequantize"]
+    with torch.no_grad():
+        captured = capture(model, IMAGE)(*IMAGE)
+        assert torch.allclose(captured, model(*IMAGE), atol=1e-5)
+        assert sqnr(model(*IMAGE), graph(*IMAGE)) >= 25
