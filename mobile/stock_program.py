@@ -29,6 +29,7 @@ from pyquant.mobile.stock_layers import (
     MulLayer,
     PadLayer,
     QuantizeLayer,
+    ReshapeLayer,
     qparams,
 )
 from pyquant.mobile.stock_tables import clamp_table, table_layer
@@ -117,4 +118,6 @@ def build_layer(program: Program, node: Node) -> nn.Module:
         case ops.Mul():
             other = inputs[1]
             return _bounded(op, output, lambda relu: MulLayer(x, other, output, relu))
+        case ops.Reshape():
+            return ReshapeLayer(op)
     raise ExportError(f"no stock operator computes {type(op).__name__}")

@@ -116,6 +116,10 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
       const fb::Mul& op = *node.op_as_Mul();
       return Mul{op.output_min(), op.output_max()};
     }
+    case fb::OpAttributes::Reshape: {
+      const auto& sizes = *node.op_as_Reshape()->sizes();
+      return Reshape{{sizes.begin(), sizes.end()}};
+    }
     case fb::OpAttributes::NONE:
       break;
   }

@@ -20,6 +20,7 @@ from pyquant.capture.fold_constants import fold_constants
 from pyquant.capture.fold_padding import fold_padding, normalize_convolutions
 from pyquant.capture.functionalize import functionalize
 from pyquant.capture.quiet import quiet
+from pyquant.capture.remove_expand import remove_expand
 from pyquant.capture.remove_identity import remove_identity
 from pyquant.capture.validate import check_float_model
 from pyquant.errors import CaptureError
@@ -29,6 +30,7 @@ _CAPTURED = "pyquant_captured"
 #: In order; each takes a functional graph and changes it in place.
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_identity,
+    remove_expand,
     fold_constants,
     canonicalize_clamp,
     canonicalize_pooling,

@@ -119,6 +119,13 @@ class Mul:
     output_max: int = 255
 
 
+@dataclass(frozen=True)
+class Reshape:
+    """[N, ...] to [N, *sizes] in the model's order (rank 4: sizes are C, H, W); one may be -1."""
+
+    sizes: tuple[int, ...]
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -132,6 +139,7 @@ Op: TypeAlias = (
     | Pad
     | LookupTable
     | Mul
+    | Reshape
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -150,5 +158,6 @@ OPS: dict[str, type[Op]] = {
         Pad,
         LookupTable,
         Mul,
+        Reshape,
     )
 }

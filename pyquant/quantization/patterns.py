@@ -10,7 +10,15 @@ from torch import fx
 from torch._ops import OpOverload
 
 from pyquant.capture.node import is_call, is_float
-from pyquant.quantization.annotate import Annotator, pass_through, product, total, unary, weighted
+from pyquant.quantization.annotate import (
+    Annotator,
+    pass_through,
+    product,
+    reshape,
+    total,
+    unary,
+    weighted,
+)
 from pyquant.quantization.config import REALS, Interval
 
 _aten = torch.ops.aten
@@ -90,6 +98,10 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.adaptive_avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.max_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.flatten.using_ints, pass_through, on_demand=True),
+    Pattern(_aten.reshape.default, reshape, on_demand=True),
+    Pattern(_aten.squeeze.dim, reshape, on_demand=True),
+    Pattern(_aten.squeeze.dims, reshape, on_demand=True),
+    Pattern(_aten.unsqueeze.default, reshape, on_demand=True),
     Pattern(_aten.pad.default, pass_through, on_demand=True),
     Pattern(_aten.dropout.default, pass_through, on_demand=True),
 )

@@ -38,13 +38,14 @@ _PLAIN: dict[str, Any] = {
     "Flatten": (ops.Flatten(), [_Q], _Q, {}),
     "Pad": (ops.Pad(1, 1, 1, 1), [_Q], _Q, {}),
     "LookupTable": (ops.LookupTable(bytes(256)), [_Q], _Q, {}),
+    "Reshape": (ops.Reshape((-1,)), [_Q], _Q, {}),
     "Mul": (ops.Mul(), [_Q, _Q], _Q, {}),
 }
 
 #: What must be there; an engine may run more.
 REQUIRED: dict[str, frozenset[str]] = {
     "reference": frozenset(_PLAIN),
-    "native": frozenset(_PLAIN) - {"Conv2d", "Linear", "Flatten", "Pad"},
+    "native": frozenset(_PLAIN) - {"Conv2d", "Linear", "Flatten", "Pad", "Reshape"},
     "fbgemm": frozenset({"Conv2d", "Linear"}),
     "qnnpack": frozenset(
         {"Conv2d", "Linear", "Add", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}

@@ -2,7 +2,7 @@
 
 from reference.add import add
 from reference.conv2d import conv2d, linear
-from reference.layout import flatten, lookup_table, pad
+from reference.layout import flatten, lookup_table, pad, reshape
 from reference.mul import mul
 from reference.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from reference.quantize import dequantize, quantize
@@ -21,5 +21,6 @@ __all__ = [
     "mul",
     "pad",
     "quantize",
+    "reshape",
     "round_to_uint8",
 ]

@@ -15,6 +15,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     nullptr,  // Flatten: a copy, in reference
     nullptr,  // Pad: a copy, in reference
     prepare_table,    prepare_mul,
+    nullptr,  // Reshape: a copy, in reference
 };
 
 class NativeEngine final : public Engine {

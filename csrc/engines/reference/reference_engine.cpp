@@ -12,6 +12,7 @@ namespace {
 constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
     run_quantize,   run_dequantize,          run_conv2d,  run_linear, run_add,   run_max_pool2d,
     run_avg_pool2d, run_adaptive_avg_pool2d, run_flatten, run_pad,    run_table, run_mul,
+    run_reshape,
 };
 
 class BoundReference final : public BoundKernel {

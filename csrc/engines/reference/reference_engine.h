@@ -38,6 +38,8 @@ void run_pad(const Operator& op, std::span<const ConstTensorView> inputs, const 
 void run_table(const Operator& op, std::span<const ConstTensorView> inputs,
                const TensorView& output);
 void run_mul(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
+void run_reshape(const Operator& op, std::span<const ConstTensorView> inputs,
+                 const TensorView& output);
 
 }  // namespace reference
 }  // namespace pyquant

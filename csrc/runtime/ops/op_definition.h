@@ -25,7 +25,7 @@ struct OpDefinition {
 extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDefinition,
     kLinearDefinition, kAddDefinition, kMaxPool2dDefinition, kAvgPool2dDefinition,
     kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
-    kMulDefinition;
+    kMulDefinition, kReshapeDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 

@@ -13,6 +13,7 @@ constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDe
     &kAvgPool2dDefinition,   &kAdaptiveAvgPool2dDefinition,
     &kFlattenDefinition,     &kPadDefinition,
     &kLookupTableDefinition, &kMulDefinition,
+    &kReshapeDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.
