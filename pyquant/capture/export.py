@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
+from pyquant.capture.canonical_1d import canonicalize_1d
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
 from pyquant.capture.canonical_pooling import canonicalize_pooling
@@ -32,6 +33,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_identity,
     remove_expand,
     fold_constants,
+    canonicalize_1d,
     canonicalize_clamp,
     canonicalize_pooling,
     canonicalize_flatten,
@@ -49,8 +51,9 @@ def capture(
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
     ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, symmetric zero padding
-    part of its convolution. Batch sizes other than the example's work wherever the model itself
-    does not depend on them. The graph shares the model's parameters and changes none.
+    part of its convolution, one-dimensional layers two-dimensional ones of height 1. Batch sizes
+    other than the example's work wherever the model itself does not depend on them. The graph
+    shares the model's parameters and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine.
