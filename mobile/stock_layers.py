@@ -285,6 +285,19 @@ class FlattenLayer(nn.Module):
         return torch.flatten(x, 1)
 
 
+class ReshapeLayer(nn.Module):
+    """[N, ...] to [N, *sizes], in NCHW order."""
+
+    def __init__(self, op: ops.Reshape) -> None:
+        super().__init__()
+        self.sizes = list(op.sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """quint8 to quint8 with the same qparams; a rank-4 result is channels_last."""
+        x = x.contiguous().view([x.size(0), *self.sizes])
+        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
 class PadLayer(nn.Module):
     """``aten::constant_pad_nd`` with the zero_point; negative amounts crop."""
 

@@ -29,6 +29,7 @@ from pyquant.mobile.stock_layers import (
     MulLayer,
     PadLayer,
     QuantizeLayer,
+    ReshapeLayer,
     qparams,
 )
 from pyquant.mobile.stock_moves import (
@@ -134,4 +135,6 @@ def build_layer(program: Program, node: Node) -> nn.Module:
             return ResizeNearestLayer(op)
         case ops.ResizeBilinear():
             return ResizeBilinearLayer(op, output)
+        case ops.Reshape():
+            return ReshapeLayer(op)
     raise ExportError(f"no stock operator computes {type(op).__name__}")

@@ -93,6 +93,9 @@ def small_net() -> Program:
     average = ops.AvgPool2d(ops.Window(2, 2), False, True, 0)
     x = build.node(average, [x], build.uint8((1, 4, 4, 5), 0.1, 90))
     x = build.node(ops.AdaptiveAvgPool2d(2, 1), [x], build.uint8((1, 2, 1, 5), 0.1, 90))
+    y = build.node(table(2), [x], build.uint8((1, 2, 1, 5), 0.02, 60))
+    x = build.node(ops.Mul(2, 251), [x, y], build.uint8((1, 2, 1, 5), 0.1, 90))
+    x = build.node(ops.Reshape((-1, 5, 1)), [x], build.uint8((1, 5, 1, 2), 0.1, 90))
     x = build.node(ops.Flatten(), [x], build.uint8((1, 10), 0.1, 90))
     program = build.finish(build.linear(x, 6))
     last = program.outputs[0]

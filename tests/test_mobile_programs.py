@@ -194,6 +194,9 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
             return np.pad(cropped, sides, constant_values=x.zero_point)
         case ops.LookupTable():
             return np.frombuffer(op.values, np.uint8)[q]
+        case ops.Reshape():
+            ordered = (q.transpose(0, 3, 1, 2) if q.ndim == 4 else q).reshape(len(q), *op.sizes)
+            return ordered.transpose(0, 2, 3, 1) if ordered.ndim == 4 else ordered
         case ops.Mul():
             factors = [value.astype(np.int64) - tensor.zero_point for tensor, value in operands]
             multiplier = (_scale(x) * _scale(operands[1][0])) / _scale(y)

@@ -164,6 +164,21 @@ def test_products_are_within_one_step(
     assert steps_apart(program, content, example(program)) <= 1
 
 
+def test_reshapes_are_exact() -> None:
+    builder = Builder(shape=(2, 6, 8, 4))
+    x = builder.quantize()
+    for sizes, shape in (
+        ((6, 4, 8), (2, 4, 8, 6)),
+        ((48, -1), (2, 48, 4)),
+        ((-1, 2, 4), (2, 2, 4, 24)),
+        ((192,), (2, 192)),
+    ):
+        x = builder.emit(ops.Reshape(sizes), [x], shape, 0.03, 120)
+    program = builder.finish(x)
+    content, _ = to_torchscript(program)
+    assert steps_apart(program, content, example(program)) == 0
+
+
 def test_a_constant_operand_of_an_addition() -> None:
     builder = Builder()
     q = builder.quantize()

@@ -113,6 +113,10 @@ const std::map<std::string, Reader>& readers() {
                                 op.attr("output_min").cast<std::uint8_t>(),
                                 op.attr("output_max").cast<std::uint8_t>()};
        }},
+      {"Reshape",
+       [](const py::handle& op) -> OpAttributes {
+         return Reshape{op.attr("sizes").cast<std::vector<std::int32_t>>()};
+       }},
   };
   return table;
 }

@@ -140,6 +140,10 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
       return ConvTranspose2d{read_window(*op.window()), op.groups(),     op.output_pad_h(),
                              op.output_pad_w(),         op.output_min(), op.output_max()};
     }
+    case fb::OpAttributes::Reshape: {
+      const auto& sizes = *node.op_as_Reshape()->sizes();
+      return Reshape{{sizes.begin(), sizes.end()}};
+    }
     case fb::OpAttributes::NONE:
       break;
   }

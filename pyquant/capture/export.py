@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
+from pyquant.capture.canonical_1d import canonicalize_1d
 from pyquant.capture.canonical_affine import canonicalize_affine
 from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
 from pyquant.capture.canonical_clamp import canonicalize_clamp
@@ -23,6 +24,7 @@ from pyquant.capture.fold_constants import fold_constants
 from pyquant.capture.fold_padding import fold_padding, normalize_convolutions
 from pyquant.capture.functionalize import functionalize
 from pyquant.capture.quiet import quiet
+from pyquant.capture.remove_expand import remove_expand
 from pyquant.capture.remove_identity import remove_identity
 from pyquant.capture.validate import check_float_model
 from pyquant.errors import CaptureError
@@ -32,7 +34,9 @@ _CAPTURED = "pyquant_captured"
 #: In order; each takes a functional graph and changes it in place.
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_identity,
+    remove_expand,
     fold_constants,
+    canonicalize_1d,
     canonicalize_affine,
     canonicalize_clamp,
     canonicalize_pooling,
@@ -53,9 +57,10 @@ def capture(
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
     ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``,
-    channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution. Batch
-    sizes other than the example's work wherever the model itself does not depend on them. The
-    graph shares the model's parameters and changes none.
+    channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution,
+    one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the example's
+    work wherever the model itself does not depend on them. The graph shares the model's parameters
+    and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine.

@@ -90,27 +90,34 @@ def insert_constant(
     example = value_of(before)
     mode = getattr(example, "fake_mode", None)
     parameter = getattr(module, name)
-    node.meta["val"] = parameter if mode is None else mode.from_tensor(parameter)
+    node.meta["val"] = (
+        parameter if mode is None else mode.from_tensor(parameter, static_shapes=True)
+    )
     return node
 
 
 def insert_call(
-    before: fx.Node, target: OpOverload, args: tuple[Any, ...], origin: fx.Node
+    before: fx.Node,
+    target: OpOverload,
+    args: tuple[Any, ...],
+    origin: fx.Node,
+    kwargs: dict[str, Any] | None = None,
 ) -> fx.Node:
-    """Inserts ``target(*args)`` before ``before``, with the origin's metadata and example value.
+    """Inserts ``target(*args, **kwargs)``, with the origin's metadata and its own example value.
 
     Args:
         before: Where to insert.
         target: The ATen operator.
         args: Its arguments; nodes stand for their values.
         origin: The node that the new one stands in for (its stack trace and module are kept).
+        kwargs: Its keyword arguments.
 
     Returns:
         The new node.
     """
     graph = before.graph
     with graph.inserting_before(before):
-        node = graph.call_function(target, args)
+        node = graph.call_function(target, args, kwargs)
     node.meta = dict(origin.meta)
     refresh(node)
     return node

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
-import numpy as np
 from torch.fx import Node
 
 from pyquant.ir import ops
@@ -41,12 +40,18 @@ def _max_pool2d(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     return ops.MaxPool2d(window, ceil_mode=bool(argument(node, 5, "ceil_mode", False)))
 
 
-def _flatten(graph: QuantizedGraph, node: Node) -> ops.Op | None:
+def _reshape(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     source = graph.shape(cast(Node, node.args[0]))
     target = graph.shape(node)
-    if len(source) >= 2 and target == (source[0], int(np.prod(source[1:]))):
+    if len(source) < 2 or len(target) < 2 or source[0] != target[0] or 0 in source:
+        return None
+    if len(target) == 2:
         return ops.Flatten()
-    return None
+    # Views of more dimensions are parts of other operators.
+    if max(len(source), len(target)) > 4:
+        return None
+    # The last size follows from the input's, so that images of other sizes go through as well.
+    return ops.Reshape((*target[1:-1], -1))
 
 
 def _pad(graph: QuantizedGraph, node: Node) -> ops.Op | None:
@@ -151,13 +156,18 @@ SPLITS = (
 Move: TypeAlias = Callable[[QuantizedGraph, Node], ops.Op | Moved | None]
 MOVES: dict[str, Move] = {
     "aten.max_pool2d.default": _max_pool2d,
-    "aten.flatten.using_ints": _flatten,
-    "aten.view.default": _flatten,
-    "aten.reshape.default": _flatten,
+    "aten.flatten.using_ints": _reshape,
+    "aten.view.default": _reshape,
+    "aten.reshape.default": _reshape,
+    "aten.squeeze.default": _reshape,
+    "aten.squeeze.dim": _reshape,
+    "aten.squeeze.dims": _reshape,
+    "aten.unsqueeze.default": _reshape,
     "aten.pad.default": _pad,
     "aten.constant_pad_nd.default": _pad,
     "aten.dropout.default": _dropout,
     "aten.dropout_.default": _dropout,
+    "aten.feature_dropout.default": _dropout,
     "aten.clone.default": _identity,
     "aten.contiguous.default": _identity,
     "aten.cat.default": _concat,

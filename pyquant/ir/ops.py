@@ -179,6 +179,13 @@ class ConvTranspose2d:
     output_max: int = 255
 
 
+@dataclass(frozen=True)
+class Reshape:
+    """[N, ...] to [N, *sizes] in the model's order (rank 4: sizes are C, H, W); one may be -1."""
+
+    sizes: tuple[int, ...]
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -198,6 +205,7 @@ Op: TypeAlias = (
     | ResizeNearest
     | ResizeBilinear
     | ConvTranspose2d
+    | Reshape
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -222,5 +230,6 @@ OPS: dict[str, type[Op]] = {
         ResizeNearest,
         ResizeBilinear,
         ConvTranspose2d,
+        Reshape,
     )
 }

@@ -57,6 +57,8 @@ def _pack_attributes(value: Any) -> Any:
             attribute = _pack_attributes(attribute)
         elif isinstance(attribute, bytes):
             attribute = np.frombuffer(attribute, np.uint8)
+        elif isinstance(attribute, tuple):
+            attribute = np.array(attribute, np.int32)
         setattr(packed, _camel(field.name), attribute)
     return packed
 
@@ -68,7 +70,8 @@ def _unpack_attributes(kind: type[Any], packed: Any) -> Any:
         if field.name == "window":
             attribute = _unpack_attributes(Window, attribute)
         elif isinstance(attribute, np.ndarray):
-            attribute = attribute.astype(np.uint8).tobytes()
+            is_bytes = attribute.dtype == np.uint8
+            attribute = attribute.tobytes() if is_bytes else tuple(attribute.tolist())
         values[field.name] = attribute
     return kind(**values)
 

@@ -151,6 +151,14 @@ def contiguous_slice(chain: list[fx.Node], specs: Specs) -> bool:
     return arguments(chain[0])["step"] == 1 and pass_through(chain, specs)
 
 
+def reshape(chain: list[fx.Node], specs: Specs) -> bool:
+    """As ``pass_through``, for up to four dimensions that keep the batch."""
+    shapes = [shape_of(chain[0].args[0]), shape_of(chain[0])]
+    if any(shape is None or not 2 <= len(shape) <= 4 for shape in shapes):
+        return False
+    return shapes[0][0] == shapes[1][0] and pass_through(chain, specs)  # type: ignore[index]
+
+
 def _annotate(chain: list[fx.Node], inputs: dict[fx.Node, Any], output: Any) -> None:
     """Inputs at the first node of the chain, output at the last, nothing between."""
     for node in chain:

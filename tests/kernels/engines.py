@@ -39,6 +39,7 @@ _PLAIN: dict[str, Any] = {
     "Flatten": (ops.Flatten(), [_Q], _Q, {}),
     "Pad": (ops.Pad(1, 1, 1, 1), [_Q], _Q, {}),
     "LookupTable": (ops.LookupTable(bytes(256)), [_Q], _Q, {}),
+    "Reshape": (ops.Reshape((-1,)), [_Q], _Q, {}),
     "Mul": (ops.Mul(), [_Q, _Q], _Q, {}),
     "Concat": (ops.Concat(), [_Q, _Q], _Q, {}),
     "Slice": (ops.Slice(), [_Q], _Q, {}),
@@ -56,7 +57,7 @@ _PLAIN: dict[str, Any] = {
 #: What must be there; an engine may run more.
 REQUIRED: dict[str, frozenset[str]] = {
     "reference": frozenset(_PLAIN),
-    "native": frozenset(_PLAIN),
+    "native": frozenset(_PLAIN) - {"Reshape"},
     "fbgemm": frozenset({"Conv2d", "Linear"}),
     "qnnpack": frozenset(
         {"Conv2d", "Linear", "Add", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from kernels.engines import assert_equal, engines_for, kernel
 from kernels.strategies import calls, nhwc, qparams, seeds, threads, uint8
-from pyquant.errors import InvalidInputError
+from pyquant.errors import InvalidInputError, InvalidProgramError
 from pyquant.ir import ops
-from pyquant.operators import QParams
+from pyquant.operators import Kernel, QParams
 
 
 @engines_for("LookupTable")
@@ -56,6 +56,52 @@ def test_flatten(
                 prepared(torch.from_numpy(x))
             continue
         assert_equal(prepared(torch.from_numpy(x)), reference.flatten(x), context=shape)
+
+
+@engines_for("Reshape")
+@given(
+    batch=st.integers(1, 3),
+    factors=st.tuples(*[st.integers(1, 7)] * 3),
+    split=st.sampled_from(("joined", "as they are", "turned", "with ones")),
+    rank=st.sampled_from((2, 3, 4, 5)),
+    inferred=st.integers(-1, 2),
+    qp=qparams,
+    seed=seeds,
+)
+def test_reshape(
+    engine: str,
+    batch: int,
+    factors: tuple[int, int, int],
+    split: str,
+    rank: int,
+    inferred: int,
+    qp: QParams,
+    seed: int,
+) -> None:
+    a, b, c = factors
+    shape = {2: (a * b * c,), 3: (a, b * c), 4: (a, b, c), 5: (a, 1, b, c)}[rank]
+    sizes = {"joined": [a * b * c], "as they are": [a, b, c], "turned": [c, b, a]}.get(
+        split, [b, 1, a * c, 1]
+    )
+    if 0 <= inferred < len(sizes):
+        sizes[inferred] = -1
+    op = ops.Reshape(tuple(sizes))
+    x = uint8(seed, (batch, *shape))
+    result = kernel(engine, op, [qp], qp)(torch.from_numpy(x))
+    assert_equal(result, reference.reshape(op, x), context=sizes)
+
+
+@pytest.mark.parametrize("sizes", [(), (0, 3), (-1, -1), (-2, 3), (1,) * 6])
+def test_bad_sizes_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidProgramError, match="Reshape 'kernel'"):
+        Kernel(ops.Reshape(sizes), [QParams(0.1, 7)], QParams(0.1, 7))
+
+
+@pytest.mark.parametrize("sizes", [(5,), (7, -1), (25,), (2**31 - 1, 2**31 - 1, 2**31 - 1, -1)])
+def test_sizes_that_do_not_fit_are_refused(sizes: tuple[int, ...]) -> None:
+    prepared = Kernel(ops.Reshape(sizes), [QParams(0.1, 7)], QParams(0.1, 7))
+    with pytest.raises(InvalidInputError, match="Reshape 'kernel'"):
+        prepared(torch.zeros(1, 2, 3, 4, dtype=torch.uint8))
 
 
 @engines_for("Pad")

@@ -106,6 +106,11 @@ OPERATORS: dict[str, tuple[Callable[..., Tensor], Any, tuple[int, ...], str]] = 
     "mean": (lambda x: x.mean((2, 3), keepdim=True), None, (1, 5, 9, 8), "AdaptiveAvgPool2d"),
     "flatten": (lambda x: torch.flatten(x, 1), None, (2, 5, 3, 4), "Flatten"),
     "reshape": (lambda x: x.reshape(2, 60), None, (2, 5, 3, 4), "Flatten"),
+    "squeeze": (lambda x: x.squeeze(3).squeeze(2), None, (2, 5, 1, 1), "Flatten"),
+    "squeeze to rank 3": (lambda x: x.squeeze(2), None, (2, 5, 1, 4), "Reshape"),
+    "unsqueeze": (lambda x: x.unsqueeze(2), None, (2, 5, 4), "Reshape"),
+    "unflatten": (lambda x: x.view(2, 5, 3, 4), None, (2, 60), "Reshape"),
+    "reshape of an image": (lambda x: x.view(2, 3, 5, 4), None, (2, 5, 3, 4), "Reshape"),
     "pad": (lambda x: F.pad(x, (1, 2, 3, 0)), None, (1, 5, 9, 8), "Pad"),
     "crop": (lambda x: F.pad(x, (-1, 2, -3, 1)), None, (1, 5, 9, 8), "Pad"),
     **{
@@ -137,7 +142,7 @@ def test_operator_is_within_a_step(name: str, form: str) -> None:
     if form == "7 bits" and output is not None:
         output = (0.06, 60, 0, 127, torch.uint8)
     graph, lowered = lowered_operator(function, FORMS[form], x, weight=weight, output=output)
-    limit = 0.01 if kind in ("MaxPool2d", "Flatten", "Pad", "LookupTable") else 1.01
+    limit = 0.01 if kind in ("MaxPool2d", "Flatten", "Reshape", "Pad", "LookupTable") else 1.01
     assert steps_apart(graph, lowered, x) <= limit
     assert_whole(lowered)
     assert kind in kinds(lowered)

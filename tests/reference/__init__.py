@@ -2,7 +2,15 @@
 
 from reference.add import add
 from reference.conv2d import conv2d, conv_transpose2d, linear
-from reference.layout import channel_shuffle, concat, flatten, lookup_table, pad, slice_axis
+from reference.layout import (
+    channel_shuffle,
+    concat,
+    flatten,
+    lookup_table,
+    pad,
+    reshape,
+    slice_axis,
+)
 from reference.mul import mul
 from reference.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from reference.quantize import dequantize, quantize
@@ -25,6 +33,7 @@ __all__ = [
     "mul",
     "pad",
     "quantize",
+    "reshape",
     "resize_bilinear",
     "resize_nearest",
     "round_to_uint8",

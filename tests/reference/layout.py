@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyquant.ir.ops import ChannelShuffle, Concat, LookupTable, Pad, Slice
+from pyquant.ir.ops import ChannelShuffle, Concat, LookupTable, Pad, Reshape, Slice
 from pyquant.operators import QParams
 from reference.rounding import UInt8
 
@@ -15,6 +15,13 @@ def flatten(x: UInt8) -> UInt8:
     """[N, H, W, C] to [N, C * H * W] in NCHW order; other ranks [N, ...] to [N, K]."""
     ordered = x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
     return np.ascontiguousarray(ordered).reshape(x.shape[0], -1)
+
+
+def reshape(op: Reshape, x: UInt8) -> UInt8:
+    """[N, ...] to [N, *sizes]; tensors of rank 4 are NCHW in between."""
+    ordered = x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
+    y = np.ascontiguousarray(ordered).reshape(x.shape[0], *op.sizes)
+    return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
 
 
 def pad(op: Pad, x: UInt8, qparams: QParams) -> UInt8:

@@ -9,7 +9,7 @@ namespace pyquant {
 namespace native {
 namespace {
 
-// In the order of OpAttributes.
+// In the order of OpAttributes; null where there is no native kernel.
 constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_quantize,
     prepare_dequantize,
@@ -29,6 +29,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_resize_nearest,
     prepare_resize_bilinear,
     prepare_conv_transpose2d,
+    nullptr,  // Reshape: a copy, in reference
 };
 
 class NativeEngine final : public Engine {
@@ -36,6 +37,9 @@ class NativeEngine final : public Engine {
   std::string_view name() const override { return "native"; }
 
   std::string why_unsupported(const Operator& op) const override {
+    if (kMakers[op.attributes.index()] == nullptr) {
+      return "it has no kernel for this kind of operator";
+    }
     if (std::holds_alternative<Dequantize>(op.attributes) && op.inputs[0].dtype != DType::kUInt8) {
       return "it takes uint8 activations";
     }

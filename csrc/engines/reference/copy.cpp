@@ -25,6 +25,30 @@ void run_flatten(const Operator& /*op*/, std::span<const ConstTensorView> inputs
   }
 }
 
+void run_reshape(const Operator& op, std::span<const ConstTensorView> inputs,
+                 const TensorView& output) {
+  const Shape& from = inputs[0].shape;
+  const Shape& to = output.shape;
+  if (to.rank() != 4) {
+    run_flatten(op, inputs, output);
+    return;
+  }
+  const auto* x = static_cast<const std::uint8_t*>(inputs[0].data);
+  auto* y = static_cast<std::uint8_t*>(output.data);
+  const std::int64_t pixels = to[1] * to[2];
+  const std::int64_t from_pixels = from.rank() == 4 ? from[1] * from[2] : 1;
+  const std::int64_t from_channels = from.rank() == 4 ? from[3] : 1;
+  for (std::int64_t n = 0; n < to[0]; ++n) {
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      for (std::int64_t c = 0; c < to[3]; ++c) {
+        const std::int64_t at = c * pixels + p;  // in the order of the model
+        *y++ = x[from.rank() == 4 ? at % from_pixels * from_channels + at / from_pixels : at];
+      }
+    }
+    x += pixels * to[3];
+  }
+}
+
 void run_pad(const Operator& op, std::span<const ConstTensorView> inputs,
              const TensorView& output) {
   const auto& pad = std::get<Pad>(op.attributes);

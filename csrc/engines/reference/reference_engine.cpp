@@ -28,6 +28,7 @@ constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
     run_resize_nearest,
     run_resize_bilinear,
     run_conv_transpose2d,
+    run_reshape,
 };
 
 class BoundReference final : public BoundKernel {

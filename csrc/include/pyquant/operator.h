@@ -168,10 +168,18 @@ struct ConvTranspose2d {
   std::uint8_t output_min = 0, output_max = 255;
 };
 
+// [N, ...] -> [N, sizes...] with the elements in the order of the model, in which rank-4 tensors
+// are NCHW: three sizes are C, H, W and give [N, H, W, C]. One size may be -1: what the others
+// leave. uint8 with the input's qparams.
+struct Reshape {
+  std::vector<std::int32_t> sizes;
+};
+
 // The order is the order of the OpAttributes union in program.fbs.
-using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d,
-                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable, Mul, Concat, Slice,
-                                  ChannelShuffle, ResizeNearest, ResizeBilinear, ConvTranspose2d>;
+using OpAttributes =
+    std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
+                 Flatten, Pad, LookupTable, Mul, Concat, Slice, ChannelShuffle, ResizeNearest,
+                 ResizeBilinear, ConvTranspose2d, Reshape>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

@@ -34,7 +34,8 @@ extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDef
     kLinearDefinition, kAddDefinition, kMaxPool2dDefinition, kAvgPool2dDefinition,
     kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
     kMulDefinition, kConcatDefinition, kSliceDefinition, kChannelShuffleDefinition,
-    kResizeNearestDefinition, kResizeBilinearDefinition, kConvTranspose2dDefinition;
+    kResizeNearestDefinition, kResizeBilinearDefinition, kConvTranspose2dDefinition,
+    kReshapeDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 

@@ -25,6 +25,7 @@ constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDe
     &kResizeNearestDefinition,
     &kResizeBilinearDefinition,
     &kConvTranspose2dDefinition,
+    &kReshapeDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.
