@@ -8,6 +8,7 @@ own saturation, its ``_relu`` form, or a table.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -169,6 +170,25 @@ class FloatAddLayer(nn.Module):
         if self.relu:
             total = torch.relu(total)
         return torch.quantize_per_tensor(total, self.scale, self.zero_point, torch.quint8)
+
+
+class MulLayer(nn.Module):
+    """``quantized::mul`` or ``quantized::mul_relu``, which repeat dimensions of 1."""
+
+    def __init__(self, a: IrTensor, b: IrTensor, output: IrTensor, relu: bool) -> None:
+        super().__init__()
+        # The stock operator takes the result's shape and layout from its first operand.
+        self.swapped = math.prod(a.shape) < math.prod(b.shape)
+        self.relu = relu
+        self.scale, self.zero_point = qparams(output)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Two quint8 tensors of one rank to quint8."""
+        if self.swapped:
+            a, b = b, a
+        mul = torch.ops.quantized.mul_relu if self.relu else torch.ops.quantized.mul
+        result: Tensor = mul(a, b, self.scale, self.zero_point)
+        return result
 
 
 class MaxPoolLayer(nn.Module):

@@ -26,6 +26,7 @@ from pyquant.mobile.stock_layers import (
     FloatLinearLayer,
     LinearLayer,
     MaxPoolLayer,
+    MulLayer,
     PadLayer,
     QuantizeLayer,
     qparams,
@@ -51,7 +52,7 @@ def _weight_and_bias(program: Program, node: Node) -> tuple[Tensor, Tensor]:
     return packed, torch.from_numpy(real.astype(np.float32))
 
 
-_Bounded = TypeVar("_Bounded", ops.Conv2d, ops.Linear, ops.Add)
+_Bounded = TypeVar("_Bounded", ops.Conv2d, ops.Linear, ops.Add, ops.Mul)
 
 
 def _bounded(op: _Bounded, output: IrTensor, build: Callable[[bool], nn.Module]) -> nn.Module:
@@ -113,4 +114,7 @@ def build_layer(program: Program, node: Node) -> nn.Module:
             return PadLayer(op)
         case ops.LookupTable():
             return table_layer(op, x, output)
+        case ops.Mul():
+            other = inputs[1]
+            return _bounded(op, output, lambda relu: MulLayer(x, other, output, relu))
     raise ExportError(f"no stock operator computes {type(op).__name__}")

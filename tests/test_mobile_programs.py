@@ -194,6 +194,11 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
             return np.pad(cropped, sides, constant_values=x.zero_point)
         case ops.LookupTable():
             return np.frombuffer(op.values, np.uint8)[q]
+        case ops.Mul():
+            factors = [value.astype(np.int64) - tensor.zero_point for tensor, value in operands]
+            multiplier = (_scale(x) * _scale(operands[1][0])) / _scale(y)
+            product = (factors[0] * factors[1]).astype(_F32)
+            return _round(product * multiplier, y, op.output_min, op.output_max)
     raise AssertionError(op)
 
 

@@ -141,6 +141,29 @@ def test_additions_of_float_and_far_scales(low: int, high: int) -> None:
     assert steps_apart(program, content, example(program)) <= 1
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("window", "shape"),
+    [
+        (ops.Window(12, 12), (2, 1, 1, 6)),
+        (ops.Window(12, 1), (2, 1, 12, 6)),
+        (W3, (2, 12, 12, 6)),
+    ],
+)
+@pytest.mark.parametrize("bounds", [(0, 255), (77, 255), (10, 180)])
+def test_products_are_within_one_step(
+    window: ops.Window, shape: tuple[int, ...], swapped: bool, bounds: tuple[int, int]
+) -> None:
+    builder = Builder(shape=(2, 6, 12, 12))
+    q = builder.quantize()
+    pooled = builder.emit(ops.MaxPool2d(window), [q], shape, 0.03, 120)
+    factors = [pooled, q] if swapped else [q, pooled]
+    program = builder.finish(builder.emit(ops.Mul(*bounds), factors, (2, 12, 12, 6), 0.037, 77))
+    content, _ = to_torchscript(program)
+    # At most one step: the stock multiplier may differ in its last bit.
+    assert steps_apart(program, content, example(program)) <= 1
+
+
 def test_a_constant_operand_of_an_addition() -> None:
     builder = Builder()
     q = builder.quantize()

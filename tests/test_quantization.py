@@ -177,7 +177,6 @@ def test_sum_of_a_tensor_with_itself() -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        lambda self, y: y + 1.0,
         lambda self, y: torch.add(y, y.sigmoid(), alpha=2),
         lambda self, y: y + torch.ones(8, 1, 1),
         lambda self, y: y + y.mean([2, 3], keepdim=True),

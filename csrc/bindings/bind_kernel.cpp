@@ -73,6 +73,11 @@ const std::map<std::string, Reader>& readers() {
          std::copy(values.begin(), values.end(), table.values.begin());
          return table;
        }},
+      {"Mul",
+       [](const py::handle& op) -> OpAttributes {
+         return Mul{op.attr("output_min").cast<std::uint8_t>(),
+                    op.attr("output_max").cast<std::uint8_t>()};
+       }},
   };
   return table;
 }

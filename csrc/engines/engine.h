@@ -47,14 +47,28 @@ class PreparedKernel {
                                             int threads) const = 0;
 };
 
+// An operator that an engine computes together with the one before it, before the result is stored:
+// a LookupTable, or an Add of two uint8 activations.
+struct PostOp {
+  const Operator* op;
+  std::size_t input;  // which of its inputs is the result of what comes before
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual std::string_view name() const = 0;
   // Empty if the engine runs this operator exactly on this CPU; else the reason why not.
   virtual std::string why_unsupported(const Operator& op) const = 0;
-  // Called only where why_unsupported is empty.
-  virtual std::unique_ptr<PreparedKernel> prepare(const Operator& op) const = 0;
+  // Whether it computes these, in this order, together with `op`, which it supports. Never changes
+  // a bit: every operator rounds as it does alone.
+  virtual bool fuses(const Operator& /*op*/, std::span<const PostOp> /*post_ops*/) const {
+    return false;
+  }
+  // Called only where why_unsupported is empty, and with post-ops only where `fuses` is true. The
+  // kernel's inputs are then those of `op`, followed by the other inputs of the post-ops.
+  virtual std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                                  std::span<const PostOp> post_ops) const = 0;
 };
 
 // Engines known to this process. The core registers reference and native by itself; libraries that

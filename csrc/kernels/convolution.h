@@ -10,13 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace pyquant {
+#include "kernels/output_stage.h"
 
-// How a float becomes uint8: clamp(rne(value) + zero_point, low, high).
-struct OutputRange {
-  std::int32_t zero_point;
-  std::int32_t low, high;
-};
+namespace pyquant {
 
 // What one instruction set's kernels read.
 struct LaneGeometry {
@@ -38,17 +34,6 @@ static constexpr std::size_t lane_channel(std::size_t vectors, std::size_t vecto
                                           std::size_t lane) {
   return 4 * vectors * (lane / 4) + 4 * vector + lane % 4;
 }
-
-// From accumulators to outputs.
-struct OutputStage {
-  enum class Kind : std::uint8_t {
-    kUInt8,         // every accumulator * multiplier is known to fit int32
-    kUInt8Clamped,  // not known: clamped as floats
-    kFloat,         // float(accumulator) * multiplier; no range
-  };
-  Kind kind;
-  OutputRange range;
-};
 
 // The layer, the same for all of its blocks. A pixel's inputs are `tap_count` runs of 4 * `steps`
 // contiguous bytes; where a run has fewer inputs, the weights of the excess are zero, and the bytes

@@ -28,8 +28,9 @@ const std::vector<Candidate>& candidates() {
     [[maybe_unused]] const CpuFeatures& cpu = cpu_features();
     return std::vector<Candidate>{
 #if defined(__x86_64__)
-        {&amx::kTable, cpu.amx_int8 && cpu.avx512_vnni && cpu.avx2},
-        {&avx512_vnni::kTable, cpu.avx512_vnni && cpu.avx2},
+        {&amx::kTable, cpu.amx_int8 && cpu.avx512_vbmi && cpu.avx2},
+        {&avx512_vnni::kTable, cpu.avx512_vbmi && cpu.avx2},
+        {&avx512_vnni::kTableWithoutVbmi, cpu.avx512_vnni && cpu.avx2},
         {&avx_vnni::kTable, cpu.avx_vnni && cpu.avx2},
         {&avx2::kTable, cpu.avx2},
 #elif defined(__aarch64__)
@@ -44,17 +45,20 @@ const std::vector<Candidate>& candidates() {
 
 const KernelTable& find(std::string_view isa, std::string_view asked_by) {
   const std::string what = std::string(asked_by) + std::string(isa);
-  std::string known;
+  bool known = false;
+  std::string names;
   for (const Candidate& candidate : candidates()) {
-    if (isa == candidate.table->isa) {
-      if (!candidate.supported) {
-        throw UnsupportedError(what + ": this CPU does not have it");
-      }
+    const bool wanted = isa == candidate.table->isa;
+    if (wanted && candidate.supported) {
       return *candidate.table;
     }
-    known += std::string(known.empty() ? "" : ", ") + candidate.table->isa;
+    known = known || wanted;
+    if (!names.ends_with(candidate.table->isa)) {
+      names += std::string(names.empty() ? "" : ", ") + candidate.table->isa;
+    }
   }
-  throw UnsupportedError(what + " is unknown; this build has " + known);
+  throw UnsupportedError(
+      what + (known ? ": this CPU does not have it" : " is unknown; this build has " + names));
 }
 
 const KernelTable& choose() {
@@ -69,7 +73,7 @@ std::atomic<const KernelTable*> used = nullptr;
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const Candidate& candidate : candidates()) {
-    if (candidate.supported) {
+    if (candidate.supported && (names.empty() || names.back() != candidate.table->isa)) {
       names.emplace_back(candidate.table->isa);
     }
   }

@@ -9,12 +9,16 @@
 #include <cstdint>
 
 #include "kernels/convolution.h"
+#include "kernels/output_stage.h"
 
 namespace pyquant {
 
-// One uint8 operand of an addition: float(q - zero_point) * multiplier.
-struct AddOperand {
-  float multiplier;
+// Beyond this multiplier every product but 0 saturates, and below it every one fits int32.
+inline constexpr float kMaxMulMultiplier = 32768.0F;
+
+// One uint8 operand of a product.
+struct MulOperand {
+  const std::uint8_t* data;
   std::int32_t zero_point;
 };
 
@@ -39,12 +43,15 @@ struct KernelTable {
   void (*add_float)(const float* a, float a_multiplier, const std::uint8_t* b, AddOperand b_operand,
                     std::size_t count, OutputRange range, std::uint8_t* y);
 
-  // y = max over `rows` rows of `count` elements each. rows >= 1; y is none of the rows.
+  // The largest of some rows, for `pixels` pixels of `count` elements that begin pixel_stride apart
+  // in the rows and follow each other in y. row_count >= 1; y is none of the rows.
   void (*max_rows)(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
-                   std::uint8_t* y);
+                   std::size_t pixels, std::size_t pixel_stride, std::uint8_t* y);
 
-  // sums[i] += row[i], count elements.
-  void (*accumulate)(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
+  // sums[i] += x[i] for each of `pixels` pixels of `count` elements, which begin pixel_stride
+  // apart.
+  void (*accumulate)(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
+                     std::size_t count, std::int32_t* sums);
 
   // y = clamp(rne(float(sums - offset) * multiplier) + zero_point), count elements.
   void (*requantize)(const std::int32_t* sums, std::int32_t offset, float multiplier,
@@ -54,8 +61,18 @@ struct KernelTable {
   void (*lookup)(const std::uint8_t* x, const std::uint8_t* values, std::size_t count,
                  std::uint8_t* y);
 
+  // y = clamp(rne(float((x - x_zero_point) * (r - r_zero_point)) * multiplier) + zero_point) for
+  // `rows` rows of `count` elements: x and y are contiguous, r is one row, repeated.
+  // 0 <= multiplier <= kMaxMulMultiplier.
+  void (*mul)(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
+              OutputRange range, std::uint8_t* y);
+
   // How the kernels below lay out channels and inputs.
   LaneGeometry geometry;
+
+  // Which post-ops (OutputStage) they do.
+  bool adds_residuals = false;
+  bool looks_up_tables = false;
 
   // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
   // channel of the first pixel, uint8 or float32; a row begins where the one before it ends.

@@ -12,9 +12,9 @@ namespace pyquant {
 ExecutionPlan::ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
                              std::span<const Shape> inputs, int threads)
     : shapes_(infer_shapes(program, inputs)), locations_(program.tensors.size()) {
-  alias_views(program);
+  alias_views(program, prepared);
   place_outputs(program);
-  bind(program, prepared, threads);
+  bind(threads);
   place_in_arena(program);
 }
 
@@ -38,29 +38,23 @@ std::vector<Shape> ExecutionPlan::infer_shapes(const Program::Impl& program,
   return shapes;
 }
 
-std::vector<Shape> ExecutionPlan::shapes_of(const ProgramNode& node, bool constants) const {
+std::vector<Shape> ExecutionPlan::shapes_of(std::span<const std::size_t> tensors) const {
   std::vector<Shape> shapes;
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    if (constants || node.op.inputs[i].constant.data == nullptr) {
-      shapes.push_back(shapes_[node.inputs[i]]);
-    }
+  for (const std::size_t tensor : tensors) {
+    shapes.push_back(shapes_[tensor]);
   }
   return shapes;
 }
 
-bool ExecutionPlan::is_view(const ProgramNode& node) const {
-  return definition_of(node.op.attributes).is_view(shapes_of(node, /*constants=*/true));
-}
-
-void ExecutionPlan::alias_views(const Program::Impl& program) {
+void ExecutionPlan::alias_views(const Program::Impl& program, const PreparedProgram& prepared) {
   roots_.resize(program.tensors.size());
   std::iota(roots_.begin(), roots_.end(), std::size_t{0});
-  for (std::size_t i = 0; i < program.nodes.size(); ++i) {
-    const ProgramNode& node = program.nodes[i];
-    if (is_view(node)) {
+  for (const PreparedStep& step : prepared.steps) {
+    const ProgramNode& node = program.nodes[step.nodes.front()];
+    if (definition_of(node.op.attributes).is_view(shapes_of(node.inputs))) {
       roots_[node.output] = roots_[node.inputs[0]];
     } else {
-      step_node_.push_back(i);
+      prepared_.push_back(&step);
     }
   }
 }
@@ -80,13 +74,11 @@ void ExecutionPlan::place_outputs(const Program::Impl& program) {
   }
 }
 
-void ExecutionPlan::bind(const Program::Impl& program, const PreparedProgram& prepared,
-                         int threads) {
-  for (const std::size_t index : step_node_) {
-    const ProgramNode& node = program.nodes[index];
+void ExecutionPlan::bind(int threads) {
+  for (const PreparedStep* prepared : prepared_) {
     Step step;
-    step.kernel = prepared.kernels[index]->bind(shapes_of(node, /*constants=*/false),
-                                                shapes_[node.output], threads);
+    step.kernel =
+        prepared->kernel->bind(shapes_of(prepared->inputs), shapes_[prepared->output], threads);
     steps_.push_back(std::move(step));
   }
 }
@@ -98,8 +90,7 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   std::vector<std::size_t> scratch_of(steps_.size());
   const auto touch = [&](std::size_t tensor, std::size_t step) {
     const std::size_t root = roots_[tensor];
-    if (program.tensors[root].operand.constant.data != nullptr ||
-        locations_[root].kind != Location::Kind::kArena) {
+    if (locations_[root].kind != Location::Kind::kArena) {
       return;
     }
     if (lifetime_of[root] == kNowhere) {
@@ -111,11 +102,10 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
     lifetimes[lifetime_of[root]].last = step;
   };
   for (std::size_t step = 0; step < steps_.size(); ++step) {
-    const ProgramNode& node = program.nodes[step_node_[step]];
-    for (const std::size_t tensor : node.inputs) {
+    for (const std::size_t tensor : prepared_[step]->inputs) {
       touch(tensor, step);
     }
-    touch(node.output, step);
+    touch(prepared_[step]->output, step);
     scratch_of[step] = lifetimes.size();
     lifetimes.push_back({steps_[step].kernel->scratch_bytes(), step, step});
   }
@@ -128,14 +118,11 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     Step& step = steps_[i];
-    const ProgramNode& node = program.nodes[step_node_[i]];
-    for (std::size_t input = 0; input < node.inputs.size(); ++input) {
-      if (node.op.inputs[input].constant.data == nullptr) {
-        step.inputs.push_back(locations_[roots_[node.inputs[input]]]);
-      }
+    for (const std::size_t tensor : prepared_[i]->inputs) {
+      step.inputs.push_back(locations_[roots_[tensor]]);
     }
     step.input_pointers.resize(step.inputs.size());
-    step.output = locations_[roots_[node.output]];
+    step.output = locations_[roots_[prepared_[i]->output]];
     step.scratch_offset = lifetimes[scratch_of[i]].offset;
   }
 }

@@ -13,7 +13,7 @@ namespace pyquant {
 
 class ExecutionPlan {
  public:
-  // Throws InvalidInputError where the shapes do not fit the Program.
+  // Throws InvalidInputError where the shapes do not fit the Program. `prepared` outlives the plan.
   ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
                 std::span<const Shape> inputs, int threads);
 
@@ -44,17 +44,16 @@ class ExecutionPlan {
   };
 
   std::vector<Shape> infer_shapes(const Program::Impl& program, std::span<const Shape> inputs);
-  void alias_views(const Program::Impl& program);
+  void alias_views(const Program::Impl& program, const PreparedProgram& prepared);
   void place_outputs(const Program::Impl& program);
-  void bind(const Program::Impl& program, const PreparedProgram& prepared, int threads);
+  void bind(int threads);
   void place_in_arena(const Program::Impl& program);
-  bool is_view(const ProgramNode& node) const;
-  std::vector<Shape> shapes_of(const ProgramNode& node, bool constants) const;
+  std::vector<Shape> shapes_of(std::span<const std::size_t> tensors) const;
 
-  std::vector<Shape> shapes_;           // by tensor
-  std::vector<std::size_t> roots_;      // by tensor: the tensor whose bytes it shares
-  std::vector<Location> locations_;     // by tensor; of roots only
-  std::vector<std::size_t> step_node_;  // by step: the node it runs
+  std::vector<Shape> shapes_;                  // by tensor
+  std::vector<std::size_t> roots_;             // by tensor: the tensor whose bytes it shares
+  std::vector<Location> locations_;            // by tensor; of roots only
+  std::vector<const PreparedStep*> prepared_;  // by step: what it runs
   std::vector<Step> steps_;
   std::vector<Copy> copies_;
   std::vector<Shape> output_shapes_;

@@ -15,7 +15,7 @@ class Kernel::Impl {
       : op_((check_operator(op), op)), pool_(threads) {
     const Engine& chosen = select_engine(engine, op, /*fallback=*/false);
     engine_ = chosen.name();
-    prepared_ = chosen.prepare(op);
+    prepared_ = chosen.prepare(op, {});
     for (Operand& input : op_.inputs) {
       input.constant.data = nullptr;  // the caller's; the engine has copied it
       input.channel_scales = nullptr;

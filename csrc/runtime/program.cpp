@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "runtime/aligned_buffer.h"
+#include "runtime/fuse_post_ops.h"
 #include "runtime/mapped_file.h"
 #include "runtime/program_impl.h"
 #include "runtime/program_reader.h"
@@ -41,10 +42,23 @@ std::shared_ptr<const PreparedProgram> Program::Impl::prepared(const std::string
     return found->second;
   }
   auto result = std::make_shared<PreparedProgram>();
-  for (const ProgramNode& node : nodes) {
-    const Engine& chosen = select_engine(engine, node.op, /*fallback=*/true);
-    result->kernels.push_back(chosen.prepare(node.op));
-    result->engines.emplace_back(chosen.name());
+  result->engines.resize(nodes.size());
+  for (FusedNodes& fused : fuse_post_ops(*this, engine)) {
+    PreparedStep step;
+    step.kernel = fused.engine->prepare(nodes[fused.nodes.front()].op, fused.post_ops);
+    for (const std::size_t index : fused.nodes) {
+      const ProgramNode& node = nodes[index];
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const bool inner = index != fused.nodes.front() && node.inputs[i] == step.output;
+        if (node.op.inputs[i].constant.data == nullptr && !inner) {
+          step.inputs.push_back(node.inputs[i]);
+        }
+      }
+      step.output = node.output;
+      result->engines[index] = fused.engine->name();
+    }
+    step.nodes = std::move(fused.nodes);
+    result->steps.push_back(std::move(step));
   }
   prepared_.emplace(engine, result);
   return result;

@@ -24,10 +24,18 @@ struct ProgramNode {
   std::size_t output = 0;
 };
 
-// Every node of a Program prepared on its engine. Immutable.
+// One or more nodes that are computed together, prepared on an engine.
+struct PreparedStep {
+  std::vector<std::size_t> nodes;   // the first and its post-ops
+  std::vector<std::size_t> inputs;  // tensors: those of RunArgs::inputs
+  std::size_t output = 0;           // tensor
+  std::unique_ptr<PreparedKernel> kernel;
+};
+
+// A Program prepared on an engine. Immutable.
 struct PreparedProgram {
-  std::vector<std::unique_ptr<PreparedKernel>> kernels;
-  std::vector<std::string> engines;  // their names
+  std::vector<PreparedStep> steps;   // in execution order
+  std::vector<std::string> engines;  // by node: the name of the engine that computes it
 };
 
 class Program::Impl {

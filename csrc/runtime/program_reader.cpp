@@ -112,6 +112,10 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
       std::memcpy(table.values.data(), values->data(), table.values.size());
       return table;
     }
+    case fb::OpAttributes::Mul: {
+      const fb::Mul& op = *node.op_as_Mul();
+      return Mul{op.output_min(), op.output_max()};
+    }
     case fb::OpAttributes::NONE:
       break;
   }

@@ -196,20 +196,18 @@ class _Planner:
         graph = self.graph
         bounds = Bounds(qparams.low, qparams.high)
         anchor = node
-        while (name := rules.unary_name(anchor)) in rules.CLAMPS:
-            low, high = rules.CLAMPS[name](anchor)
+        while rules.is_clamp(anchor):
+            low, high = rules.CLAMPS[rules.functional_name(anchor)](anchor)
             bounds = _clamp(bounds, qparams, low, high)
             anchor = cast(Node, anchor.args[0])
         rule = rules.CLAMPING.get(str(anchor.target)) if anchor.op == "call_function" else None
         lowered = rule(graph, anchor, bounds) if rule else None
         if lowered is not None:
             return lowered
-        if rules.unary_name(node) is None:
-            return None
-        operand = rules.quantized_operand(graph, node.args[0])
+        operand = rules.quantized_operand(graph, rules.unary_source(graph, node))
         if operand is None:
             return None
-        return Lowered(rules.table_of(node, operand.qparams, qparams), [operand])
+        return Lowered(rules.table_of(graph, node, operand.qparams, qparams), [operand])
 
     def _plan_float(self, node: Node) -> Plan:
         graph = self.graph
@@ -248,7 +246,8 @@ def _clamp(outer: Bounds, qparams: QParams, low: float, high: float) -> Bounds:
 
 def _why_float(graph: QuantizedGraph, node: Node) -> str:
     target = str(node.target)
-    if target in {**rules.CLAMPING, **rules.POOLS, **rules.MOVES} or rules.unary_name(node):
+    known = {**rules.CLAMPING, **rules.POOLS, **rules.MOVES}
+    if target in known or rules.functional_name(node) in rules.UNARY:
         return "its inputs are not quantized, or this use of it has no int8 form"
     return "there is no int8 operator for it"
 

@@ -169,6 +169,15 @@ def _add(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
     return Lowered(ops.Add(bounds.low, bounds.high), operands)
 
 
+def _mul(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
+    operands = [quantized_operand(graph, argument) for argument in node.args[:2]]
+    ranks = {len(graph.shape(operand.node)) for operand in operands if operand is not None}
+    # Repeating a dimension of 1 means the same in NHWC, but not prepending one.
+    if None in operands or ranks != {len(graph.shape(node))} or 0 in ranks:
+        return None
+    return Lowered(ops.Mul(bounds.low, bounds.high), cast(Sequence[Value], operands))
+
+
 # --- Pooling.
 
 
@@ -281,6 +290,8 @@ CLAMPING: dict[str, Rule] = {
     **WEIGHTED,
     "aten.add.Tensor": _add,
     "aten.add_.Tensor": _add,
+    "aten.mul.Tensor": _mul,
+    "aten.mul_.Tensor": _mul,
 }
 
 POOLS: dict[str, Rule] = {
@@ -303,7 +314,7 @@ CLAMPS: dict[str, Callable[[Node], tuple[float, float]]] = {
     ),
 }
 
-#: Elementwise functions of one tensor: each is a table of 256 values.
+#: Elementwise functions of one tensor and numbers: each is a table of 256 values.
 UNARY = frozenset(CLAMPS) | {
     "aten.sigmoid",
     "aten.hardsigmoid",
@@ -311,32 +322,68 @@ UNARY = frozenset(CLAMPS) | {
     "aten.silu",
     "aten.gelu",
     "aten.elu",
+    "aten.selu",
+    "aten.celu",
     "aten.tanh",
     "aten.leaky_relu",
+    "aten.prelu",
+    "aten.softplus",
+    "aten.mish",
     "aten.neg",
     "aten.abs",
     "aten.exp",
     "aten.sqrt",
+    "aten.add",
+    "aten.sub",
+    "aten.rsub",
+    "aten.mul",
+    "aten.div",
+    "aten.pow",
 }
 
 
-def unary_name(node: Node) -> str | None:
-    """The functional name of an elementwise function (``aten.relu`` for ``aten.relu_.default``)."""
+def functional_name(node: Node) -> str:
+    """The name without overload and trailing underscore: ``aten.relu`` for ``aten.relu_.default``;
+    empty if ``node`` is no call.
+    """
     if node.op != "call_function":
+        return ""
+    return str(node.target).rsplit(".", 1)[0].rstrip("_")
+
+
+def is_clamp(node: Node) -> bool:
+    """Whether ``node`` clamps a tensor between numbers."""
+    return functional_name(node) in CLAMPS and len(node.all_input_nodes) == 1
+
+
+def unary_source(graph: QuantizedGraph, node: Node) -> Node | None:
+    """The tensor that ``node`` is an elementwise function of, if it is one of that tensor and of
+    constants of one element.
+    """
+    if functional_name(node) not in UNARY:
         return None
-    name = str(node.target).rsplit(".", 1)[0].rstrip("_")
-    others = [argument for argument in node.all_input_nodes if argument is not node.args[0]]
-    return name if name in UNARY and not others else None
+    sources = [argument for argument in node.all_input_nodes if not graph.is_constant(argument)]
+    constants = [argument for argument in node.all_input_nodes if graph.is_constant(argument)]
+    if len(sources) != 1 or graph.shape(sources[0]) != graph.shape(node):
+        return None
+    return sources[0] if all(graph.constant(c).numel() == 1 for c in constants) else None
 
 
-def table_of(node: Node, source: QParams, target: QParams) -> ops.LookupTable:
+def table_of(
+    graph: QuantizedGraph, node: Node, source: QParams, target: QParams
+) -> ops.LookupTable:
     """The table of a unary node between qparams: exact with respect to the q/dq graph."""
     inputs = source.dequantize(np.arange(ops.LookupTable.TABLE_SIZE, dtype=np.uint8))
+
+    def value_of(argument: Node) -> Any:
+        is_constant = graph.is_constant(argument)
+        return graph.constant(argument) if is_constant else torch.from_numpy(inputs.copy())
+
     with torch.no_grad():
         outputs = cast(Any, node.target)(
-            torch.from_numpy(inputs.copy()), *node.args[1:], **node.kwargs
+            *torch.fx.map_arg(node.args, value_of), **torch.fx.map_arg(node.kwargs, value_of)
         )
-    return ops.LookupTable(target.quantize(outputs.numpy()).tobytes())
+    return ops.LookupTable(target.quantize(outputs.reshape(-1).numpy()).tobytes())
 
 
 def requantization_table(source: QParams, target: QParams) -> ops.LookupTable:

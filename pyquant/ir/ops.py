@@ -111,6 +111,14 @@ class LookupTable:
     values: bytes
 
 
+@dataclass(frozen=True)
+class Mul:
+    """Inputs a and b, uint8, of one rank; dimensions of 1 are repeated."""
+
+    output_min: int = 0
+    output_max: int = 255
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -123,6 +131,7 @@ Op: TypeAlias = (
     | Flatten
     | Pad
     | LookupTable
+    | Mul
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -140,5 +149,6 @@ OPS: dict[str, type[Op]] = {
         Flatten,
         Pad,
         LookupTable,
+        Mul,
     )
 }

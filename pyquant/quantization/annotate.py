@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from torch import fx
 
 from pyquant.capture.node import arguments, is_float, shape_of
 from pyquant.quantization import pt2e
+from pyquant.quantization.config import REALS, Interval
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Specs:
 
     activation: Any
     weight: Any
+    activation_within: Callable[[Interval], Any]
 
 
 #: Takes the matched nodes, anchor first; returns whether they are annotated now.
@@ -52,28 +55,62 @@ def weighted(chain: list[fx.Node], specs: Specs) -> bool:
     return True
 
 
-def binary(chain: list[fx.Node], specs: Specs) -> bool:
+def total(chain: list[fx.Node], specs: Specs) -> bool:
     """Sum of two activations of one shape, both quantized; sums with constants stay float."""
     values = arguments(chain[0])
     operands = [values["self"], values["other"]]
-    if values.get("alpha", 1) != 1:
+    shapes = [shape_of(operand) for operand in operands]
+    if values.get("alpha", 1) != 1 or shapes[0] is None or shapes[0] != shapes[1]:
         return False
+    return _binary(chain, operands, specs)
+
+
+def product(chain: list[fx.Node], specs: Specs) -> bool:
+    """Product of two activations, both quantized; dimensions of 1 may be repeated."""
+    values = arguments(chain[0])
+    operands = [values["self"], values["other"]]
+    shapes = [shape_of(operand) for operand in operands]
+    if shapes[0] is None or shapes[1] is None or len(shapes[0]) != len(shapes[1]):
+        return False
+    return _binary(chain, operands, specs)
+
+
+def _binary(chain: list[fx.Node], operands: list[Any], specs: Specs) -> bool:
     for operand in operands:
         if not isinstance(operand, fx.Node) or operand.op == "get_attr" or not is_float(operand):
             return False
-    if shape_of(operands[0]) is None or shape_of(operands[0]) != shape_of(operands[1]):
-        return False
     _annotate(chain, dict.fromkeys(operands, specs.activation), specs.activation)
     return True
 
 
-def unary(chain: list[fx.Node], specs: Specs) -> bool:
-    """One activation in, one out, each with its own range."""
-    source = chain[0].args[0]
-    if not isinstance(source, fx.Node) or not (is_float(source) and is_float(chain[-1])):
-        return False
-    _annotate(chain, {source: specs.activation}, specs.activation)
-    return True
+def unary(interval: Interval = REALS) -> Annotator:
+    """An elementwise function of one activation and constants of one element; one activation out,
+    each with its own range.
+
+    Args:
+        interval: What the function distinguishes: below and above it is constant, to well within
+            a step. An activation that nothing else reads needs no levels out there.
+    """
+
+    def annotate(chain: list[fx.Node], specs: Specs) -> bool:
+        sources = [node for node in chain[0].all_input_nodes if node.op != "get_attr"]
+        constants = [shape_of(node) for node in chain[0].all_input_nodes if node.op == "get_attr"]
+        if len(sources) != 1 or any(shape is None or math.prod(shape) != 1 for shape in constants):
+            return False
+        (source,) = sources
+        if shape_of(source) != shape_of(chain[-1]):
+            return False
+        if not (is_float(source) and is_float(chain[-1])):
+            return False
+        spec = specs.activation
+        if interval != REALS and is_quantized_output(source) and len(source.users) == 1:
+            annotation = source.meta[pt2e.ANNOTATION_KEY]
+            if annotation.output_qspec is spec:  # and not one that it shares
+                annotation.output_qspec = spec = specs.activation_within(interval)
+        _annotate(chain, {source: spec}, specs.activation)
+        return True
+
+    return annotate
 
 
 def pass_through(chain: list[fx.Node], specs: Specs) -> bool:

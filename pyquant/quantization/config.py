@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -9,6 +10,9 @@ import torch
 
 from pyquant.errors import QuantizationError
 
+#: From the lowest to the highest real number of interest.
+Interval: TypeAlias = tuple[float, float]
+REALS: Interval = (-math.inf, math.inf)
 ObserverName: TypeAlias = Literal["histogram", "minmax", "moving_average"]
 
 
@@ -37,8 +41,8 @@ class QuantizationConfig:
             names = ", ".join(repr(name) for name in get_args(ObserverName))
             raise QuantizationError(f"unknown observer {self.observer!r}; choose one of {names}")
 
-    def activation_spec(self) -> Any:
-        """A new torchao ``QuantizationSpec`` for activations."""
+    def activation_spec(self, interval: Interval = REALS) -> Any:
+        """A new torchao ``QuantizationSpec`` for activations whose range lies in ``interval``."""
         from pyquant.quantization import pt2e
         from pyquant.quantization.observers import ACTIVATION_OBSERVERS
 
@@ -47,7 +51,9 @@ class QuantizationConfig:
             quant_min=-128,
             quant_max=127,
             qscheme=torch.per_tensor_affine,
-            observer_or_fake_quant_ctr=ACTIVATION_OBSERVERS[self.observer].with_args(),
+            observer_or_fake_quant_ctr=ACTIVATION_OBSERVERS[self.observer].with_args(
+                interval=interval
+            ),
         )
 
     def weight_spec(self) -> Any:

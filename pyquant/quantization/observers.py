@@ -12,7 +12,7 @@ import torch
 
 from pyquant import _C
 from pyquant.quantization import pt2e
-from pyquant.quantization.config import ObserverName
+from pyquant.quantization.config import REALS, Interval, ObserverName
 
 
 class _ZeroRange:
@@ -27,15 +27,29 @@ class _ZeroRange:
         return scale, zero_point
 
 
-class HistogramObserver(_ZeroRange, pt2e.HistogramObserver):  # type: ignore[misc]
+class _Saturating:
+    """Lets a per-tensor observer see values outside of ``interval`` as its bounds."""
+
+    def __init__(self, *args: Any, interval: Interval = REALS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.interval = interval
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Observes the float32 tensor ``x`` and returns it as it is."""
+        seen = x if self.interval == REALS else x.detach().clamp(*self.interval)
+        super().forward(seen)  # type: ignore[misc]
+        return x
+
+
+class HistogramObserver(_Saturating, _ZeroRange, pt2e.HistogramObserver):  # type: ignore[misc]
     """The range that minimises the squared quantization error over a histogram."""
 
 
-class MinMaxObserver(_ZeroRange, pt2e.MinMaxObserver):  # type: ignore[misc]
+class MinMaxObserver(_Saturating, _ZeroRange, pt2e.MinMaxObserver):  # type: ignore[misc]
     """Smallest and largest value seen."""
 
 
-class MovingAverageObserver(_ZeroRange, pt2e.MovingAverageMinMaxObserver):  # type: ignore[misc]
+class MovingAverageObserver(_Saturating, _ZeroRange, pt2e.MovingAverageMinMaxObserver):  # type: ignore[misc]
     """Exponential moving averages of each batch's smallest and largest value."""
 
 

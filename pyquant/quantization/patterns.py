@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,40 @@ from torch import fx
 from torch._ops import OpOverload
 
 from pyquant.capture.node import is_call, is_float
-from pyquant.quantization.annotate import Annotator, binary, pass_through, unary, weighted
+from pyquant.quantization.annotate import Annotator, pass_through, product, total, unary, weighted
+from pyquant.quantization.config import REALS, Interval
 
 _aten = torch.ops.aten
 
 _NORM = (_aten.batch_norm.default,)
 _CLAMP = (_aten.relu.default, _aten.hardtanh.default)
+#: Elementwise functions of one tensor, perhaps with a number: tables of 256 values. Each with the
+#: interval outside of which it is constant, to about a thousandth of its range.
+_TABLES: dict[OpOverload, Interval] = {
+    _aten.relu.default: (0.0, math.inf),
+    _aten.hardtanh.default: REALS,
+    _aten.clamp.default: REALS,
+    _aten.hardswish.default: (-3.0, math.inf),
+    _aten.hardsigmoid.default: (-3.0, 3.0),
+    _aten.silu.default: (-8.0, math.inf),
+    _aten.sigmoid.default: (-7.0, 7.0),
+    _aten.tanh.default: (-4.0, 4.0),
+    _aten.gelu.default: (-4.0, math.inf),
+    _aten.elu.default: (-7.0, math.inf),
+    _aten.selu.default: (-7.0, math.inf),
+    _aten.celu.default: REALS,
+    _aten.leaky_relu.default: REALS,
+    _aten.prelu.default: REALS,
+    _aten.softplus.default: REALS,
+    _aten.mish.default: (-8.0, math.inf),
+    _aten.neg.default: REALS,
+    _aten.abs.default: REALS,
+    _aten.add.Tensor: REALS,
+    _aten.sub.Tensor: REALS,
+    _aten.rsub.Scalar: REALS,
+    _aten.mul.Tensor: REALS,
+    _aten.div.Tensor: REALS,
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +83,9 @@ class Pattern:
 PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.conv2d.default, weighted, followers=(_NORM, _CLAMP)),
     Pattern(_aten.linear.default, weighted, followers=(_CLAMP,)),
-    Pattern(_aten.add.Tensor, binary, followers=(_CLAMP,)),
-    Pattern(_aten.relu.default, unary, on_demand=True),
-    Pattern(_aten.hardtanh.default, unary, on_demand=True),
+    Pattern(_aten.add.Tensor, total, followers=(_CLAMP,)),
+    Pattern(_aten.mul.Tensor, product, followers=(_CLAMP,), on_demand=True),
+    *(Pattern(op, unary(interval), on_demand=True) for op, interval in _TABLES.items()),
     Pattern(_aten.avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.adaptive_avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.max_pool2d.default, pass_through, on_demand=True),

@@ -42,7 +42,9 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
         First the operators that gain by it, in graph order; then, until nothing changes, those
         that are quantized only beside another quantized operator.
         """
-        specs = Specs(self.config.activation_spec(), self.config.weight_spec())
+        specs = Specs(
+            self.config.activation_spec(), self.config.weight_spec(), self.config.activation_spec
+        )
         rows: dict[object, list[Pattern]] = {}
         for row in self.patterns:
             rows.setdefault(row.anchor, []).append(row)

@@ -39,6 +39,7 @@ _PLAIN: dict[str, Any] = {
     "Flatten": (ops.Flatten(), [_Q], _Q, {}),
     "Pad": (ops.Pad(1, 1, 1, 1), [_Q], _Q, {}),
     "LookupTable": (ops.LookupTable(bytes(256)), [_Q], _Q, {}),
+    "Mul": (ops.Mul(), [_Q, _Q], _Q, {}),
 }
 
 #: What must be there; an engine may run more.

@@ -258,6 +258,30 @@ def adds(draw: st.DrawFn) -> tuple[ops.Add, QParams]:
     return ops.Add(*draw(bounds(y.zero_point))), y
 
 
+@st.composite
+def muls(draw: st.DrawFn) -> tuple[ops.Mul, QParams, QParams, QParams]:
+    """The operator and the qparams of its inputs and its output, of any ratio."""
+    a, b, y = draw(qparams), draw(qparams), draw(qparams)
+    if draw(st.booleans()):  # so that products fill the output's range
+        y = QParams(float(np.float32(a.scale * b.scale * 100)), y.zero_point)
+    return ops.Mul(*draw(bounds(y.zero_point))), a, b, y
+
+
+@st.composite
+def broadcasts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two shapes of one rank: equal ones, squeeze-and-excitation's, or any dimensions repeated."""
+    shape = draw(shapes)
+    kind = draw(st.sampled_from(("equal", "channels", "pixels", "any", "any")))
+    if kind == "equal":
+        return shape, shape
+    if kind == "any":
+        a, b = (tuple(size if draw(st.booleans()) else 1 for size in shape) for _ in range(2))
+        return a, b
+    kept = {0, len(shape) - 1} if kind == "channels" else set(range(len(shape) - 1))
+    small = tuple(size if axis in kept else 1 for axis, size in enumerate(shape))
+    return (small, shape) if draw(st.booleans()) else (shape, small)
+
+
 #: Ugly float32 values, for Quantize and Add.
 UGLY_FLOATS = np.array(
     [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 2.0**31, -(2.0**31), 2.0**63],

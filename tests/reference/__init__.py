@@ -3,6 +3,7 @@
 from reference.add import add
 from reference.conv2d import conv2d, linear
 from reference.layout import flatten, lookup_table, pad
+from reference.mul import mul
 from reference.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from reference.quantize import dequantize, quantize
 from reference.rounding import round_to_uint8
@@ -17,6 +18,7 @@ __all__ = [
     "linear",
     "lookup_table",
     "max_pool2d",
+    "mul",
     "pad",
     "quantize",
     "round_to_uint8",

@@ -30,7 +30,8 @@ class FbgemmEngine final : public Engine {
     return {};
   }
 
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> /*post_ops*/) const override {
     const Layer layer(op);
     OutputStage stage(op);
     if (is_depthwise(layer)) {

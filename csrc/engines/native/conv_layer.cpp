@@ -3,9 +3,11 @@
 #include <cstring>
 #include <numeric>
 
+#include "engines/native/post_ops.h"
+
 namespace pyquant::native {
 
-ConvLayer::ConvLayer(const Operator& op)
+ConvLayer::ConvLayer(const Operator& op, std::span<const PostOp> post_ops)
     : kernels(kernel_table()),
       input_zero_point(op.inputs[0].qparams.zero_point),
       weights(static_cast<const std::int8_t*>(op.inputs[1].constant.data)),
@@ -22,6 +24,20 @@ ConvLayer::ConvLayer(const Operator& op)
             : constants.scaled_fits_int32      ? OutputStage::Kind::kUInt8
                                                : OutputStage::Kind::kUInt8Clamped,
             {constants.zero_point, constants.low, constants.high}};
+  for (const PostOp& post_op : post_ops) {
+    fuse(post_op);
+  }
+}
+
+void ConvLayer::fuse(const PostOp& post_op) {
+  if (const auto* table = std::get_if<LookupTable>(&post_op.op->attributes)) {
+    table_ = std::make_shared<const LookupTable>(*table);
+    output.post_op = OutputStage::PostOp::kTable;
+    output.table = table_->values.data();
+  } else {
+    output.post_op = OutputStage::PostOp::kAdd;
+    output.add = residual_add(post_op);
+  }
 }
 
 std::int32_t ConvLayer::offset(std::int64_t out) const {

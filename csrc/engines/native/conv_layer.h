@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "engines/engine.h"
 #include "kernels/kernel_table.h"
 #include "pyquant/operator.h"
 #include "quant/accumulator.h"
@@ -15,7 +17,8 @@ namespace pyquant::native {
 
 // What is known when an operator is prepared. Borrows the operator's constants.
 struct ConvLayer {
-  explicit ConvLayer(const Operator& op);
+  // post_ops: those that native::fuses() accepts.
+  explicit ConvLayer(const Operator& op, std::span<const PostOp> post_ops = {});
 
   // What runs it and how its blocks are laid out.
   const KernelTable& kernels;
@@ -44,6 +47,11 @@ struct ConvLayer {
   AccumulatorConstants constants;
   OutputStage output{};
   std::size_t output_size = 1;  // bytes of one output
+
+ private:
+  void fuse(const PostOp& post_op);
+
+  std::shared_ptr<const LookupTable> table_;  // what `output` points to
 };
 
 // Some output channels in lane order, aligned for the kernels.

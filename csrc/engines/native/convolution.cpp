@@ -9,6 +9,7 @@
 
 #include "engines/native/input_copy.h"
 #include "engines/native/packed_weights.h"
+#include "engines/native/post_ops.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
@@ -73,6 +74,7 @@ class BoundConvolution final : public BoundKernel {
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
 
   void run(const RunArgs& args) override {
+    find_residual(args, layout_.output);
     args.pool->run([&](int thread) {
       const auto blocks = static_cast<std::int64_t>(weights_.blocks().size());
       const int threads = args.pool->size();

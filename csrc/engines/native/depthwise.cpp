@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engines/native/convolution.h"
+#include "engines/native/post_ops.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
@@ -76,7 +77,6 @@ class PreparedDepthwise final : public PreparedKernel {
     block.taps = static_cast<std::size_t>(layer_.window.kernel_w);
     block.tap_columns = static_cast<std::size_t>(layer_.window.dilation_w);
     block.stride_columns = static_cast<std::size_t>(layer_.window.stride_w);
-    block.output = layer_.output;
     return block;
   }
 
@@ -127,7 +127,11 @@ class BoundDepthwise final : public BoundKernel {
  public:
   BoundDepthwise(const PreparedDepthwise& prepared, const Shape& input, const Shape& output,
                  int threads)
-      : prepared_(prepared), layer_(prepared.layer()), x_(input), y_(output) {
+      : prepared_(prepared),
+        layer_(prepared.layer()),
+        output_(layer_.output),
+        x_(input),
+        y_(output) {
     const Window& window = layer_.window;
     const std::int64_t column_bytes =
         prepared.groups() * static_cast<std::int64_t>(prepared.group_bytes());
@@ -148,6 +152,7 @@ class BoundDepthwise final : public BoundKernel {
   void run(const RunArgs& args) override {
     const auto blocks = static_cast<std::int64_t>(prepared_.blocks().size());
     const std::int64_t image_passes = divide_up(y_[1], prepared_.rows());
+    find_residual(args, output_);
     args.pool->run([&](int thread) {
       auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) +
                       static_cast<std::size_t>(thread) * thread_bytes_;
@@ -181,6 +186,7 @@ class BoundDepthwise final : public BoundKernel {
                                         : x + (image * x_[1] + row) * x_[2] * x_[3] + channel;
     }
     DepthwiseBlock block = prepared_.block(index);
+    block.output = output_;
     block.pixel_stride = static_cast<std::size_t>(y_[3]);
     block.row_stride = static_cast<std::size_t>(y_[2] * y_[3]);
     const auto row_count = static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
@@ -277,6 +283,7 @@ class BoundDepthwise final : public BoundKernel {
 
   const PreparedDepthwise& prepared_;
   const ConvLayer& layer_;
+  OutputStage output_;
   Shape x_, y_;
   std::int64_t pixels_ = 1;  // output pixels whose columns are interleaved at a time
   std::vector<std::uint8_t> outside_;

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "engines/native/post_ops.h"
+
 namespace pyquant {
 namespace native {
 namespace {
@@ -12,7 +14,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_add,      prepare_max_pool2d, prepare_avg_pool2d, prepare_adaptive_avg_pool2d,
     nullptr,  // Flatten: a copy, in reference
     nullptr,  // Pad: a copy, in reference
-    prepare_table,
+    prepare_table,    prepare_mul,
 };
 
 class NativeEngine final : public Engine {
@@ -33,8 +35,13 @@ class NativeEngine final : public Engine {
     return {};
   }
 
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
-    return kMakers[op.attributes.index()](op);
+  bool fuses(const Operator& op, std::span<const PostOp> post_ops) const override {
+    return native::fuses(op, post_ops);
+  }
+
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> post_ops) const override {
+    return post_ops.empty() ? kMakers[op.attributes.index()](op) : prepare_fused(op, post_ops);
   }
 };
 

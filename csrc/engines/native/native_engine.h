@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "engines/engine.h"
 
@@ -23,6 +24,10 @@ std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_mul(const Operator& op);
+
+// A Conv2d or Linear with post-ops.
+std::unique_ptr<PreparedKernel> prepare_fused(const Operator& op, std::span<const PostOp> post_ops);
 
 // A prepared kernel without weights: binding is constructing Bound(op, inputs, output, threads).
 template <typename Bound>

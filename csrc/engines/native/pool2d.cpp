@@ -20,6 +20,7 @@ void for_each_row(ThreadPool& pool, const Shape& output, Visit visit) {
   });
 }
 
+// First the largest of the window's rows, for all columns of the image; then of its columns.
 class BoundMaxPool2d final : public BoundKernel {
  public:
   BoundMaxPool2d(const Operator& op, std::span<const Shape> inputs, const Shape& output,
@@ -27,56 +28,91 @@ class BoundMaxPool2d final : public BoundKernel {
       : window_(std::get<MaxPool2d>(op.attributes).window),
         x_(inputs[0]),
         y_(output),
-        taps_(static_cast<std::size_t>(threads) * taps_per_thread()) {}
+        threads_(threads),
+        taps_(static_cast<std::size_t>(threads) * taps_per_thread()) {
+    // The output pixels whose window is inside the image's columns.
+    const std::int64_t extent = std::int64_t{window_.kernel_w - 1} * window_.dilation_w + 1;
+    const std::int64_t last = x_[2] + window_.pad_left - extent;
+    inside_begin_ =
+        std::min<std::int64_t>((window_.pad_left + window_.stride_w - 1) / window_.stride_w, y_[2]);
+    inside_end_ =
+        last < 0 ? inside_begin_ : std::clamp(last / window_.stride_w + 1, inside_begin_, y_[2]);
+  }
+
+  std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(threads_) * row_bytes();
+  }
 
   void run(const RunArgs& args) override {
     const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
-    auto* y = static_cast<std::uint8_t*>(args.output);
-    const auto channels = static_cast<std::size_t>(x_[3]);
     for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
-      const std::uint8_t** taps =
-          taps_.data() + static_cast<std::size_t>(thread) * taps_per_thread();
+      const auto worker = static_cast<std::size_t>(thread);
+      const std::uint8_t** taps = taps_.data() + worker * taps_per_thread();
+      auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) + worker * row_bytes();
+      auto* y = static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_[3];
+      const std::size_t rows = window_rows(x + n * x_[1] * x_[2] * x_[3], oh, taps);
+      if (rows == 0) {
+        std::memset(y, 0, static_cast<std::size_t>(y_[2] * y_[3]));
+        return;
+      }
+      kernels_.max_rows(taps, rows, row_bytes(), 1, 0, columns);
       for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
-        std::uint8_t* pixel = y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3];
-        const std::size_t count = collect(x, n, oh, ow, taps);
-        if (count == 0) {
-          std::memset(pixel, 0, channels);
+        if (ow == inside_begin_ && inside_begin_ != inside_end_) {
+          pool_columns(columns, ow, inside_end_ - inside_begin_, taps, y);
+          ow = inside_end_ - 1;
         } else {
-          kernels_.max_rows(taps, count, channels, pixel);
+          pool_columns(columns, ow, 1, taps, y);
         }
       }
     });
   }
 
  private:
-  // No more taps than the image has rows and columns can be inside it.
+  std::size_t row_bytes() const { return static_cast<std::size_t>(x_[2] * x_[3]); }
+
+  // No more taps than the image has rows or columns can be inside it.
   std::size_t taps_per_thread() const {
-    return static_cast<std::size_t>(std::min<std::int64_t>(window_.kernel_h, x_[1]) *
-                                    std::min<std::int64_t>(window_.kernel_w, x_[2]));
+    return static_cast<std::size_t>(std::max(std::min<std::int64_t>(window_.kernel_h, x_[1]),
+                                             std::min<std::int64_t>(window_.kernel_w, x_[2])));
   }
 
-  // The input pixels under the window of one output pixel.
-  std::size_t collect(const std::uint8_t* x, std::int64_t n, std::int64_t oh, std::int64_t ow,
-                      const std::uint8_t** taps) const {
+  // The rows of the image under the windows of an output row.
+  std::size_t window_rows(const std::uint8_t* image, std::int64_t oh,
+                          const std::uint8_t** taps) const {
     std::size_t count = 0;
     for (std::int64_t kh = 0; kh < window_.kernel_h; ++kh) {
       const std::int64_t ih = oh * window_.stride_h - window_.pad_top + kh * window_.dilation_h;
-      if (ih < 0 || ih >= x_[1]) {
-        continue;
-      }
-      for (std::int64_t kw = 0; kw < window_.kernel_w; ++kw) {
-        const std::int64_t iw = ow * window_.stride_w - window_.pad_left + kw * window_.dilation_w;
-        if (iw >= 0 && iw < x_[2]) {
-          taps[count++] = x + ((n * x_[1] + ih) * x_[2] + iw) * x_[3];
-        }
+      if (ih >= 0 && ih < x_[1]) {
+        taps[count++] = image + ih * x_[2] * x_[3];
       }
     }
     return count;
   }
 
+  // `pixels` output pixels whose windows have the same columns inside the image.
+  void pool_columns(const std::uint8_t* columns, std::int64_t ow, std::int64_t pixels,
+                    const std::uint8_t** taps, std::uint8_t* y) const {
+    const auto channels = static_cast<std::size_t>(x_[3]);
+    std::size_t count = 0;
+    for (std::int64_t kw = 0; kw < window_.kernel_w; ++kw) {
+      const std::int64_t iw = ow * window_.stride_w - window_.pad_left + kw * window_.dilation_w;
+      if (iw >= 0 && iw < x_[2]) {
+        taps[count++] = columns + iw * x_[3];
+      }
+    }
+    if (count == 0) {
+      std::memset(y + ow * y_[3], 0, channels);
+    } else {
+      kernels_.max_rows(taps, count, channels, static_cast<std::size_t>(pixels),
+                        static_cast<std::size_t>(window_.stride_w * x_[3]), y + ow * y_[3]);
+    }
+  }
+
   const KernelTable& kernels_ = kernel_table();
   Window window_;
   Shape x_, y_;
+  int threads_;
+  std::int64_t inside_begin_ = 0, inside_end_ = 0;
   std::vector<const std::uint8_t*> taps_;
 };
 
@@ -109,9 +145,9 @@ class BoundAverage final : public BoundKernel {
         const auto region = regions_.at(oh, ow);
         std::fill_n(sums, channels, 0);
         for (std::int64_t h = region.top; h < region.bottom; ++h) {
-          for (std::int64_t w = region.left; w < region.right; ++w) {
-            kernels_.accumulate(x + ((n * x_[1] + h) * x_[2] + w) * x_[3], channels, sums);
-          }
+          kernels_.accumulate(x + ((n * x_[1] + h) * x_[2] + region.left) * x_[3],
+                              static_cast<std::size_t>(region.right - region.left), channels,
+                              channels, sums);
         }
         const std::int64_t pixels = (region.bottom - region.top) * (region.right - region.left);
         kernels_.requantize(sums, static_cast<std::int32_t>(pixels) * from_.zero_point,
@@ -142,9 +178,13 @@ class WindowRegions {
     const Window& window = pool_.window;
     const std::int64_t top = oh * window.stride_h - window.pad_top;
     const std::int64_t left = ow * window.stride_w - window.pad_left;
-    return {std::max<std::int64_t>(top, 0), std::min(top + window.kernel_h, x_[1]),
-            std::max<std::int64_t>(left, 0), std::min(left + window.kernel_w, x_[2]),
-            average_count(pool_, x_, top, left)};
+    Region region = {std::max<std::int64_t>(top, 0), std::min(top + window.kernel_h, x_[1]),
+                     std::max<std::int64_t>(left, 0), std::min(left + window.kernel_w, x_[2]),
+                     average_count(pool_, x_, top, left)};
+    // A window that is wholly in the padding has no pixels, not a negative number of them.
+    region.bottom = std::max(region.bottom, region.top);
+    region.right = std::max(region.right, region.left);
+    return region;
   }
 
  private:

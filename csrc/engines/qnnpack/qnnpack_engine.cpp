@@ -31,7 +31,8 @@ class QnnpackEngine final : public Engine {
         op.attributes);
   }
 
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> /*post_ops*/) const override {
     return std::visit(
         [&op](const auto& attributes) -> std::unique_ptr<PreparedKernel> {
           if constexpr (Runnable<decltype(attributes)>) {

@@ -11,7 +11,7 @@ namespace {
 // In the order of OpAttributes.
 constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
     run_quantize,   run_dequantize,          run_conv2d,  run_linear, run_add,   run_max_pool2d,
-    run_avg_pool2d, run_adaptive_avg_pool2d, run_flatten, run_pad,    run_table,
+    run_avg_pool2d, run_adaptive_avg_pool2d, run_flatten, run_pad,    run_table, run_mul,
 };
 
 class BoundReference final : public BoundKernel {
@@ -57,7 +57,8 @@ class ReferenceEngine final : public Engine {
  public:
   std::string_view name() const override { return "reference"; }
   std::string why_unsupported(const Operator& /*op*/) const override { return {}; }
-  std::unique_ptr<PreparedKernel> prepare(const Operator& op) const override {
+  std::unique_ptr<PreparedKernel> prepare(const Operator& op,
+                                          std::span<const PostOp> /*post_ops*/) const override {
     return std::make_unique<PreparedReference>(op);
   }
 };

@@ -37,6 +37,7 @@ void run_flatten(const Operator& op, std::span<const ConstTensorView> inputs,
 void run_pad(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
 void run_table(const Operator& op, std::span<const ConstTensorView> inputs,
                const TensorView& output);
+void run_mul(const Operator& op, std::span<const ConstTensorView> inputs, const TensorView& output);
 
 }  // namespace reference
 }  // namespace pyquant

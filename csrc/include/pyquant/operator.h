@@ -101,9 +101,17 @@ struct LookupTable {
   std::array<std::uint8_t, 256> values{};
 };
 
+// Inputs: a and b, uint8, of one rank; where a dimension of one of them is 1, it is repeated along
+// the other's. Output: uint8, the larger of each dimension.
+//   clamp(rne(float((a - zero_point_a) * (b - zero_point_b)) * m) + zero_point_y),
+//   m = (s_a * s_b) / s_y in float32
+struct Mul {
+  std::uint8_t output_min = 0, output_max = 255;
+};
+
 // The order is the order of the OpAttributes union in program.fbs.
 using OpAttributes = std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d,
-                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable>;
+                                  AdaptiveAvgPool2d, Flatten, Pad, LookupTable, Mul>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

@@ -8,6 +8,7 @@ namespace pyquant::amx {
 namespace {
 
 using avx512_vnni::Packer;
+using avx512_vnni::PostOp;
 
 constexpr std::size_t kTileRows = 16;
 constexpr std::size_t kTileSteps = 16;  // of 4 bytes
@@ -87,7 +88,7 @@ inline void configure(const Tiling& tiling) {
 
 // The stores of one or two tiles, done a few pixels at a time between the multiplications of the
 // next ones, which leave the vector units idle.
-template <int kVectors>
+template <int kVectors, PostOp kPostOp>
 class PendingStores {
  public:
   PendingStores(const ConvLayout& layout, const ConvBlock& block, std::size_t pixels)
@@ -131,7 +132,7 @@ class PendingStores {
   }
 
  private:
-  static constexpr std::size_t kStep = Packer<kVectors>::kPixels;
+  static constexpr std::size_t kStep = avx512_vnni::kPixelsInStore<kVectors>;
 
   PYQUANT_INLINE void store(std::size_t begin, std::size_t end) const {
     const std::int32_t* sums =
@@ -164,7 +165,7 @@ class PendingStores {
 
   const ConvLayout& layout_;
   const ConvBlock& block_;
-  Packer<kVectors> packer_;
+  Packer<kVectors, kPostOp> packer_;
   OutputStage::Kind kind_;
   std::size_t stride_;
   std::size_t pixels_;  // of a tile
@@ -176,9 +177,9 @@ class PendingStores {
 
 // The accumulators of one or two tiles of pixels and of one or two vectors of the block's
 // kVectors. sums: [pixel][vector][lane], 16 pixels a tile.
-template <int kTiles, int kCount, int kVectors>
+template <int kTiles, int kCount, int kVectors, PostOp kPostOp>
 inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
-                     const TileInput* tiles, int vector, PendingStores<kVectors>& pending,
+                     const TileInput* tiles, int vector, PendingStores<kVectors, kPostOp>& pending,
                      std::size_t share, std::int32_t* sums) {
   constexpr std::size_t kStride = 64 * kVectors;
   const std::int32_t* offsets = block.offsets + 16 * vector;
@@ -239,9 +240,9 @@ inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& 
   }
 }
 
-template <int kTiles, int kVectors>
+template <int kTiles, int kVectors, PostOp kPostOp>
 inline void convolve_tiles(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
-                           const TileInput* tiles, PendingStores<kVectors>& pending,
+                           const TileInput* tiles, PendingStores<kVectors, kPostOp>& pending,
                            std::int32_t* sums) {
   const std::size_t share = pending.share(layout.tap_count * tiling.chunks * ((kVectors + 1) / 2));
   for (int vector = 0; vector + 2 <= kVectors; vector += 2) {
@@ -253,12 +254,12 @@ inline void convolve_tiles(const ConvLayout& layout, const Tiling& tiling, ConvB
   pending.start(tiles, kTiles, sums);
 }
 
-template <int kVectors>
+template <int kVectors, PostOp kPostOp>
 void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                     const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
   // The sums being computed and those being stored.
   alignas(64) std::int32_t sums[2][2 * kTileRows * 16 * kVectors];
-  PendingStores<kVectors> pending(layout, block, tiling.pixels);
+  PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
   TileInput waiting[2];
   int count = 0;
   int current = 0;
@@ -294,20 +295,18 @@ void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
   configure(tiling);
   tiling.spread_prefetch(layout, block, rows);
   auto* out = static_cast<char*>(y);
-  switch (block.vectors) {
-    case 1:
-      convolve_block<1>(layout, tiling, block, x, rows, pixels, out);
-      break;
-    case 2:
-      convolve_block<2>(layout, tiling, block, x, rows, pixels, out);
-      break;
-    case 3:
-      convolve_block<3>(layout, tiling, block, x, rows, pixels, out);
-      break;
-    default:
-      convolve_block<4>(layout, tiling, block, x, rows, pixels, out);
-      break;
-  }
+  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
+    switch (block.vectors) {
+      case 1:
+        return convolve_block<1, kPostOp>(layout, tiling, block, x, rows, pixels, out);
+      case 2:
+        return convolve_block<2, kPostOp>(layout, tiling, block, x, rows, pixels, out);
+      case 3:
+        return convolve_block<3, kPostOp>(layout, tiling, block, x, rows, pixels, out);
+      default:
+        return convolve_block<4, kPostOp>(layout, tiling, block, x, rows, pixels, out);
+    }
+  });
   // Frees the operating system from saving the tiles of this thread.
   _tile_release();
 }

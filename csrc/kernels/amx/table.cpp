@@ -5,19 +5,22 @@
 namespace pyquant::amx {
 
 const KernelTable kTable = {
-    "amx",
-    avx2::quantize_planes,
-    avx2::dequantize_planes,
-    avx2::add,
-    avx2::add_float,
-    avx2::max_rows,
-    avx2::accumulate,
-    avx2::requantize,
-    avx2::lookup,
-    avx512_vnni::kGeometry,
-    convolve,
-    avx512_vnni::interleave,
-    avx512_vnni::convolve_depthwise,
+    .isa = "amx",
+    .quantize_planes = avx512_vnni::quantize_planes,
+    .dequantize_planes = avx2::dequantize_planes,
+    .add = avx2::add,
+    .add_float = avx2::add_float,
+    .max_rows = avx512_vnni::max_rows,
+    .accumulate = avx512_vnni::accumulate,
+    .requantize = avx2::requantize,
+    .lookup = avx512_vnni::lookup,
+    .mul = avx512_vnni::mul,
+    .geometry = avx512_vnni::kGeometry,
+    .adds_residuals = true,
+    .looks_up_tables = true,
+    .convolve = convolve,
+    .interleave = avx512_vnni::interleave,
+    .convolve_depthwise = avx512_vnni::convolve_depthwise,
 };
 
 }  // namespace pyquant::amx

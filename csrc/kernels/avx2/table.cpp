@@ -3,9 +3,20 @@
 namespace pyquant::avx2 {
 
 const KernelTable kTable = {
-    "avx2",   quantize_planes, dequantize_planes,  add,    add_float,
-    max_rows, accumulate,      requantize,         lookup, {8, 2, 2},
-    convolve, interleave,      convolve_depthwise,
+    .isa = "avx2",
+    .quantize_planes = quantize_planes,
+    .dequantize_planes = dequantize_planes,
+    .add = add,
+    .add_float = add_float,
+    .max_rows = max_rows,
+    .accumulate = accumulate,
+    .requantize = requantize,
+    .lookup = lookup,
+    .mul = mul,
+    .geometry = {8, 2, 2},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
 };
 
 }  // namespace pyquant::avx2

@@ -95,10 +95,11 @@ PYQUANT_INLINE void start(Tile<kVectors, kPixels>& tile, const std::int32_t* off
    ...);
 }
 
-template <int kVectors, int kFirst, int kPixels>
-PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile, const Packer<kVectors>& packer,
-                                std::uint8_t* y, std::size_t stride) {
-  constexpr int kGroup = Packer<kVectors>::kPixels;
+template <int kVectors, int kFirst, int kPixels, PostOp kPostOp>
+PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile,
+                                const Packer<kVectors, kPostOp>& packer, std::uint8_t* y,
+                                std::size_t stride) {
+  constexpr int kGroup = kPixelsInStore<kVectors>;
   constexpr int kCount = kPixels - kFirst < kGroup ? kPixels - kFirst : kGroup;
   __m512i sums[kGroup * kVectors];
   for (int i = 0; i < kGroup * kVectors; ++i) {
@@ -108,10 +109,12 @@ PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile, const Packe
   packer.store(sums, kCount, y + kFirst * stride, stride);
 }
 
-template <int kVectors, int kPixels, int... kIndex>
-PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const Packer<kVectors>& packer,
-                          std::uint8_t* y, std::size_t stride, Indices<kIndex...>) {
-  (store_group<kVectors, kIndex * Packer<kVectors>::kPixels>(tile, packer, y, stride), ...);
+template <PostOp kPostOp, int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const ConvLayout& layout,
+                          const ConvBlock& block, std::uint8_t* y, Indices<kIndex...>) {
+  const Packer<kVectors, kPostOp> packer(layout.output, block.multipliers, block.channels);
+  (store_group<kVectors, kIndex * kPixelsInStore<kVectors>>(tile, packer, y, layout.output_stride),
+   ...);
 }
 
 template <int kVectors, int kPixels>
@@ -132,7 +135,7 @@ __attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
 template <int kVectors, int kPixels>
 __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock& block,
                                              const std::uint8_t* x, void* y) {
-  constexpr int kGroups = (kPixels + Packer<kVectors>::kPixels - 1) / Packer<kVectors>::kPixels;
+  constexpr int kGroups = (kPixels + kPixelsInStore<kVectors> - 1) / kPixelsInStore<kVectors>;
   Tile<kVectors, kPixels> tile;
   start(tile, block.offsets, Range<kVectors * kPixels>());
   const std::int8_t* weights = block.weights;
@@ -155,8 +158,19 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
   // Keeps what follows out of the loop's registers.
   asm volatile("" ::: "memory");
   if (layout.output.kind == OutputStage::Kind::kUInt8) {
-    store(tile, Packer<kVectors>(layout.output, block.multipliers, block.channels),
-          static_cast<std::uint8_t*>(y), layout.output_stride, Range<kGroups>());
+    // Not with_post_op(): what a lambda captures GCC 12 keeps in memory.
+    auto* out = static_cast<std::uint8_t*>(y);
+    switch (layout.output.post_op) {
+      case PostOp::kNone:
+        store<PostOp::kNone>(tile, layout, block, out, Range<kGroups>());
+        break;
+      case PostOp::kTable:
+        store<PostOp::kTable>(tile, layout, block, out, Range<kGroups>());
+        break;
+      case PostOp::kAdd:
+        store<PostOp::kAdd>(tile, layout, block, out, Range<kGroups>());
+        break;
+    }
   } else {
     const Tile<kVectors, kPixels> copy = tile;
     store_slowly(copy, layout, block, y);

@@ -56,9 +56,16 @@ void interleave_strips(const std::uint8_t* const* rows, std::size_t groups, std:
 }
 
 // Stores one pixel of each strip.
-PYQUANT_INLINE void store_strips(const DepthwiseBlock& block, const Packer<kBlockVectors>& packer,
-                                 const __m512i* sums, std::uint8_t* y) {
-  const __m512i bytes = packer.bytes(sums);
+template <PostOp kPostOp>
+PYQUANT_INLINE void store_strips(const DepthwiseBlock& block,
+                                 const Packer<kBlockVectors, kPostOp>& packer, const __m512i* sums,
+                                 std::uint8_t* y) {
+  const __m512i bytes = packer.bytes(sums, [&](std::ptrdiff_t distance) {
+    const std::uint8_t* other = y + distance;
+    return block.strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
+           : block.strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)
+                               : load_strips<4>(other, block.strip_stride, packer.channels);
+  });
   if (block.strips == 1) {
     _mm512_mask_storeu_epi8(y, packer.channels, bytes);
   } else if (block.strips == 2) {
@@ -134,9 +141,9 @@ __attribute__((noinline)) void store_slowly(const Sums<kRows, kPixels>& sums,
 }
 
 // kTaps and kGroups: those of the block, or 0 for any number.
-template <int kRows, int kPixels, int kGroups, int kTaps>
+template <int kRows, int kPixels, int kGroups, int kTaps, PostOp kPostOp>
 PYQUANT_INLINE void convolve_pixels(const DepthwiseBlock& block,
-                                    const Packer<kBlockVectors>& packer,
+                                    const Packer<kBlockVectors, kPostOp>& packer,
                                     const std::uint8_t* columns, std::size_t row_count, void* y) {
   const std::size_t groups = kGroups == 0 ? block.groups : kGroups;
   const std::size_t taps = kTaps == 0 ? block.taps : kTaps;
@@ -178,25 +185,34 @@ PYQUANT_INLINE void convolve_pixels(const DepthwiseBlock& block,
   }
 }
 
-template <int kRows, int kGroups, int kTaps>
-void convolve_rows(const DepthwiseBlock& block, const std::uint8_t* columns, std::size_t pixels,
-                   std::size_t row_count, void* y) {
+template <int kRows, int kGroups, int kTaps, PostOp kPostOp>
+void convolve_rows_with(const DepthwiseBlock& block, const std::uint8_t* columns,
+                        std::size_t pixels, std::size_t row_count, void* y) {
   constexpr int kPixels = 4 / kRows;  // so that 16 accumulators hide the latency
-  const Packer<kBlockVectors> packer(block.output, block.multipliers, block.channels);
+  const Packer<kBlockVectors, kPostOp> packer(block.output, block.multipliers, block.channels);
   const std::size_t size = block.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
   const std::size_t column_step = block.stride_columns * block.groups * kColumnGroupBytes;
   auto* out = static_cast<char*>(y);
   std::size_t pixel = 0;
   for (; pixel + kPixels <= pixels; pixel += kPixels) {
-    convolve_pixels<kRows, kPixels, kGroups, kTaps>(block, packer, columns, row_count, out);
+    convolve_pixels<kRows, kPixels, kGroups, kTaps, kPostOp>(block, packer, columns, row_count,
+                                                             out);
     columns += kPixels * column_step;
     out += kPixels * block.pixel_stride * size;
   }
   for (; kPixels > 1 && pixel < pixels; ++pixel) {
-    convolve_pixels<kRows, 1, kGroups, kTaps>(block, packer, columns, row_count, out);
+    convolve_pixels<kRows, 1, kGroups, kTaps, kPostOp>(block, packer, columns, row_count, out);
     columns += column_step;
     out += block.pixel_stride * size;
   }
+}
+
+template <int kRows, int kGroups, int kTaps>
+void convolve_rows(const DepthwiseBlock& block, const std::uint8_t* columns, std::size_t pixels,
+                   std::size_t row_count, void* y) {
+  with_post_op(block.output, [&]<PostOp kPostOp>() {
+    convolve_rows_with<kRows, kGroups, kTaps, kPostOp>(block, columns, pixels, row_count, y);
+  });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The avx512_vnni kernels; see kernel_table.h for what each function does. Rows of contiguous data
-// are left to avx2: they are bound by memory.
+// The avx512_vnni kernels; see kernel_table.h for what each function does. The rest is left to
+// avx2.
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -12,6 +12,13 @@ inline constexpr std::size_t kBlockChannels = kVectorChannels * kBlockVectors;
 inline constexpr std::size_t kColumnGroupBytes = 4 * kBlockChannels;
 inline constexpr LaneGeometry kGeometry = {kVectorChannels, kBlockVectors, 4};
 
+void quantize_planes(const float* x, std::ptrdiff_t plane, std::size_t channels, std::size_t pixels,
+                     float inverse_scale, OutputRange range, std::uint8_t* y);
+void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
+              std::size_t pixels, std::size_t pixel_stride, std::uint8_t* y);
+void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
+                std::size_t count, std::int32_t* sums);
+void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
@@ -19,12 +26,15 @@ void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t
                 std::size_t count, std::uint8_t* columns);
 void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns,
                         std::size_t pixels, std::size_t row_count, void* y);
+void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
+         OutputRange range, std::uint8_t* y);
 
 // The outputs of one pixel from `vectors` vectors of accumulators, for the kinds of output that
 // need not be fast. y: the first of `channels` outputs.
 void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
                  const float* multipliers, std::size_t vectors, std::size_t channels, void* y);
 
-extern const KernelTable kTable;
+// quantize_planes and lookup need VBMI.
+extern const KernelTable kTable, kTableWithoutVbmi;
 
 }  // namespace pyquant::avx512_vnni

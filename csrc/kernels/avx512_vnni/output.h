@@ -11,19 +11,130 @@
 namespace pyquant::avx512_vnni {
 namespace {
 
+// 16 int32 lanes each; packed to bytes in the order a, b, c, d within each quarter.
+struct Quad {
+  __m512i a, b, c, d;
+};
+
+PYQUANT_INLINE __m512i pack(const Quad& values) {
+  return _mm512_packus_epi16(_mm512_packs_epi32(values.a, values.b),
+                             _mm512_packs_epi32(values.c, values.d));
+}
+
+PYQUANT_INLINE __m512i pack(const Quad& values, __m512i zero_point, __m512i low, __m512i high) {
+  const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(values.a, values.b), zero_point);
+  const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32(values.c, values.d), zero_point);
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), low), high);
+}
+
+// The inverse of pack's order.
+PYQUANT_INLINE Quad unpack(__m512i bytes) {
+  const __m512i zero = _mm512_setzero_si512();
+  const __m512i first = _mm512_unpacklo_epi8(bytes, zero);
+  const __m512i second = _mm512_unpackhi_epi8(bytes, zero);
+  return {_mm512_unpacklo_epi16(first, zero), _mm512_unpackhi_epi16(first, zero),
+          _mm512_unpacklo_epi16(second, zero), _mm512_unpackhi_epi16(second, zero)};
+}
+
+// ResidualAdd on values that are still int32, without their zero point.
+struct ResidualAdder {
+  __m512i own_low, own_high, other_zero_point;
+  __m512 own_multiplier, other_multiplier;
+  __m512i zero_point, low, high;
+  std::ptrdiff_t distance;
+
+  PYQUANT_INLINE explicit ResidualAdder(const OutputStage& output)
+      : own_low(_mm512_set1_epi32(output.range.low - output.range.zero_point)),
+        own_high(_mm512_set1_epi32(output.range.high - output.range.zero_point)),
+        other_zero_point(_mm512_set1_epi32(output.add.other.zero_point)),
+        own_multiplier(_mm512_set1_ps(output.add.own.multiplier)),
+        other_multiplier(_mm512_set1_ps(output.add.other.multiplier)),
+        zero_point(_mm512_set1_epi16(static_cast<short>(output.add.range.zero_point))),
+        low(_mm512_set1_epi8(static_cast<char>(output.add.range.low))),
+        high(_mm512_set1_epi8(static_cast<char>(output.add.range.high))),
+        distance(output.add.distance) {}
+
+  PYQUANT_INLINE __m512i sum(__m512i own, __m512i other) const {
+    const __m512i clamped = _mm512_min_epi32(_mm512_max_epi32(own, own_low), own_high);
+    const __m512 a = _mm512_mul_ps(_mm512_cvtepi32_ps(clamped), own_multiplier);
+    const __m512 b = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(other, other_zero_point)),
+                                   other_multiplier);
+    return _mm512_cvtps_epi32(_mm512_add_ps(a, b));
+  }
+
+  PYQUANT_INLINE __m512i sum(const Quad& own, __m512i other_bytes) const {
+    const Quad other = unpack(other_bytes);
+    return pack(
+        {sum(own.a, other.a), sum(own.b, other.b), sum(own.c, other.c), sum(own.d, other.d)},
+        zero_point, low, high);
+  }
+};
+
+// 256 bytes looked up with VBMI. As inline assembly because this folder is compiled for CPUs
+// without it, too; those are not asked for tables.
+struct Table {
+  __m512i parts[4];
+
+  PYQUANT_INLINE explicit Table(const std::uint8_t* values)
+      : parts{_mm512_loadu_si512(values), _mm512_loadu_si512(values + 64),
+              _mm512_loadu_si512(values + 128), _mm512_loadu_si512(values + 192)} {}
+
+  PYQUANT_INLINE __m512i operator[](__m512i indices) const {
+    __m512i low = indices;
+    __m512i high = indices;
+    asm("vpermi2b %2, %1, %0" : "+v"(low) : "v"(parts[0]), "v"(parts[1]));
+    asm("vpermi2b %2, %1, %0" : "+v"(high) : "v"(parts[2]), "v"(parts[3]));
+    return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(indices), high);
+  }
+};
+
+using PostOp = OutputStage::PostOp;
+
+// Pixels of kVectors vectors that fill 64 bytes.
+template <int kVectors>
+constexpr int kPixelsInStore = kVectors >= 3 ? 1 : 4 / kVectors;
+
+// What a Packer needs for its post-op; nothing for most layers.
+template <PostOp kPostOp>
+struct PostOpConstants {
+  PYQUANT_INLINE explicit PostOpConstants(const OutputStage& /*output*/) {}
+};
+template <>
+struct PostOpConstants<PostOp::kTable> {
+  Table table;
+  PYQUANT_INLINE explicit PostOpConstants(const OutputStage& output) : table(output.table) {}
+};
+template <>
+struct PostOpConstants<PostOp::kAdd> {
+  ResidualAdder adder;
+  PYQUANT_INLINE explicit PostOpConstants(const OutputStage& output) : adder(output) {}
+};
+
+// Calls function.operator()<post-op of the layer>().
+template <typename Function>
+PYQUANT_INLINE void with_post_op(const OutputStage& output, Function function) {
+  switch (output.post_op) {
+    case PostOp::kNone:
+      return function.template operator()<PostOp::kNone>();
+    case PostOp::kTable:
+      return function.template operator()<PostOp::kTable>();
+    case PostOp::kAdd:
+      return function.template operator()<PostOp::kAdd>();
+  }
+}
+
 // Stores pixels of kVectors vectors of accumulators as uint8. Sums that fit int32 after scaling
 // saturate in each of the packs, so that only the given bounds are left to clamp to.
-template <int kVectors>
-struct Packer {
-  static constexpr int kPixels = kVectors >= 3 ? 1 : 4 / kVectors;  // that fill 64 bytes
-
+template <int kVectors, PostOp kPostOp>
+struct Packer : PostOpConstants<kPostOp> {
   const float* multipliers;
   __m512i zero_point, low, high;
   __mmask64 channels;
   bool plain;  // no zero point, and all of 0..255: the packs' saturation is enough
 
   PYQUANT_INLINE Packer(const OutputStage& output, const float* scales, std::size_t channel_count)
-      : multipliers(scales),
+      : PostOpConstants<kPostOp>(output),
+        multipliers(scales),
         zero_point(_mm512_set1_epi16(static_cast<short>(output.range.zero_point))),
         low(_mm512_set1_epi8(static_cast<char>(output.range.low))),
         high(_mm512_set1_epi8(static_cast<char>(output.range.high))),
@@ -35,49 +146,85 @@ struct Packer {
         _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator), _mm512_load_ps(multipliers + 16 * vector)));
   }
 
-  PYQUANT_INLINE __m512i pack(__m512i a, __m512i b, __m512i c, __m512i d) const {
-    __m512i first = _mm512_packs_epi32(a, b);
-    __m512i second = _mm512_packs_epi32(c, d);
-    if (plain) {
-      return _mm512_packus_epi16(first, second);
+  // load_other(distance) gives the other operands in the order of the bytes packed.
+  template <typename LoadOther>
+  PYQUANT_INLINE __m512i finish(const Quad& values, LoadOther load_other) const {
+    if constexpr (kPostOp == PostOp::kAdd) {
+      return this->adder.sum(values, load_other(this->adder.distance));
+    } else {
+      const __m512i bytes = plain ? pack(values) : pack(values, zero_point, low, high);
+      if constexpr (kPostOp == PostOp::kTable) {
+        return this->table[bytes];
+      } else {
+        return bytes;
+      }
     }
-    first = _mm512_adds_epi16(first, zero_point);
-    second = _mm512_adds_epi16(second, zero_point);
-    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), low), high);
   }
 
   // A pixel of four vectors.
-  PYQUANT_INLINE __m512i bytes(const __m512i* acc) const {
-    return pack(round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), round(acc[3], 3));
+  template <typename LoadOther>
+  PYQUANT_INLINE __m512i bytes(const __m512i* acc, LoadOther load_other) const {
+    return finish({round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), round(acc[3], 3)},
+                  load_other);
   }
 
-  // acc: kPixels times kVectors accumulators; the first `count` pixels are stored.
+  // acc: kPixelsInStore times kVectors accumulators; the first `count` pixels are stored.
   PYQUANT_INLINE void store(const __m512i* acc, int count, std::uint8_t* y,
                             std::size_t stride) const {
     if constexpr (kVectors == 4) {
-      _mm512_mask_storeu_epi8(y, channels, bytes(acc));
+      const auto load_other = [&](std::ptrdiff_t distance) {
+        return _mm512_maskz_loadu_epi8(channels, y + distance);
+      };
+      _mm512_mask_storeu_epi8(y, channels, bytes(acc, load_other));
     } else if constexpr (kVectors == 3) {
-      const __m512i packed =
-          pack(round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), _mm512_setzero_si512());
       const __m512i together =
           _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15);
+      const __m512i apart = _mm512_setr_epi32(0, 1, 2, 15, 3, 4, 5, 15, 6, 7, 8, 15, 9, 10, 11, 15);
+      const auto load_other = [&](std::ptrdiff_t distance) {
+        return _mm512_permutexvar_epi32(apart, _mm512_maskz_loadu_epi8(channels, y + distance));
+      };
+      const __m512i packed =
+          finish({round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), _mm512_setzero_si512()},
+                 load_other);
       _mm512_mask_storeu_epi8(y, channels, _mm512_permutexvar_epi32(together, packed));
     } else if constexpr (kVectors == 2) {
-      const __m512i packed =
-          pack(round(acc[0], 0), round(acc[1], 1), round(acc[2], 0), round(acc[3], 1));
+      const auto mask = static_cast<__mmask32>(channels);
+      const auto load_other = [&](std::ptrdiff_t distance) {
+        const std::uint8_t* other = y + distance;
+        const __m256i second =
+            count > 1 ? _mm256_maskz_loadu_epi8(mask, other + stride) : _mm256_setzero_si256();
+        const __m512i both = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8(mask, other)), second, 1);
+        return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
+      };
+      const __m512i packed = finish(
+          {round(acc[0], 0), round(acc[1], 1), round(acc[2], 0), round(acc[3], 1)}, load_other);
       const __m512i sorted =
           _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
-      const auto mask = static_cast<__mmask32>(channels);
       _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(sorted));
       if (count > 1) {
         _mm256_mask_storeu_epi8(y + stride, mask, _mm512_extracti64x4_epi64(sorted, 1));
       }
     } else {
-      const __m512i packed =
-          pack(round(acc[0], 0), round(acc[1], 0), round(acc[2], 0), round(acc[3], 0));
-      const __m512i sorted = _mm512_permutexvar_epi32(
-          _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
       const auto mask = static_cast<__mmask16>(channels);
+      const __m512i transposed =
+          _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const auto load_other = [&](std::ptrdiff_t distance) {
+        const std::uint8_t* other = y + distance;
+        const auto pixel = [&](int i) {
+          return i < count
+                     ? _mm_maskz_loadu_epi8(mask, other + static_cast<std::size_t>(i) * stride)
+                     : _mm_setzero_si128();
+        };
+        __m512i all = _mm512_castsi128_si512(pixel(0));
+        all = _mm512_inserti32x4(all, pixel(1), 1);
+        all = _mm512_inserti32x4(all, pixel(2), 2);
+        all = _mm512_inserti32x4(all, pixel(3), 3);
+        return _mm512_permutexvar_epi32(transposed, all);
+      };
+      const __m512i packed = finish(
+          {round(acc[0], 0), round(acc[1], 0), round(acc[2], 0), round(acc[3], 0)}, load_other);
+      const __m512i sorted = _mm512_permutexvar_epi32(transposed, packed);
       _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(sorted));
       if (count > 1) {
         _mm_mask_storeu_epi8(y + stride, mask, _mm512_extracti32x4_epi32(sorted, 1));

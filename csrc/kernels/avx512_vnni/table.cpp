@@ -3,20 +3,32 @@
 
 namespace pyquant::avx512_vnni {
 
-const KernelTable kTable = {
-    "avx512_vnni",
-    avx2::quantize_planes,
-    avx2::dequantize_planes,
-    avx2::add,
-    avx2::add_float,
-    avx2::max_rows,
-    avx2::accumulate,
-    avx2::requantize,
-    avx2::lookup,
-    kGeometry,
-    convolve,
-    interleave,
-    convolve_depthwise,
-};
+namespace {
+
+constexpr KernelTable table(bool vbmi) {
+  return {
+      .isa = "avx512_vnni",
+      .quantize_planes = vbmi ? quantize_planes : avx2::quantize_planes,
+      .dequantize_planes = avx2::dequantize_planes,
+      .add = avx2::add,
+      .add_float = avx2::add_float,
+      .max_rows = max_rows,
+      .accumulate = accumulate,
+      .requantize = avx2::requantize,
+      .lookup = vbmi ? lookup : avx2::lookup,
+      .mul = mul,
+      .geometry = kGeometry,
+      .adds_residuals = true,
+      .looks_up_tables = vbmi,
+      .convolve = convolve,
+      .interleave = interleave,
+      .convolve_depthwise = convolve_depthwise,
+  };
+}
+
+}  // namespace
+
+const KernelTable kTable = table(true);
+const KernelTable kTableWithoutVbmi = table(false);
 
 }  // namespace pyquant::avx512_vnni

@@ -4,19 +4,20 @@
 namespace pyquant::avx_vnni {
 
 const KernelTable kTable = {
-    "avx_vnni",
-    avx2::quantize_planes,
-    avx2::dequantize_planes,
-    avx2::add,
-    avx2::add_float,
-    avx2::max_rows,
-    avx2::accumulate,
-    avx2::requantize,
-    avx2::lookup,
-    {8, 2, 4},
-    convolve,
-    interleave,
-    convolve_depthwise,
+    .isa = "avx_vnni",
+    .quantize_planes = avx2::quantize_planes,
+    .dequantize_planes = avx2::dequantize_planes,
+    .add = avx2::add,
+    .add_float = avx2::add_float,
+    .max_rows = avx2::max_rows,
+    .accumulate = avx2::accumulate,
+    .requantize = avx2::requantize,
+    .lookup = avx2::lookup,
+    .mul = avx2::mul,
+    .geometry = {8, 2, 4},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
 };
 
 }  // namespace pyquant::avx_vnni

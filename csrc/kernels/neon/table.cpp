@@ -4,19 +4,20 @@
 namespace pyquant::neon {
 
 const KernelTable kTable = {
-    "neon",
-    scalar::quantize_planes,
-    scalar::dequantize_planes,
-    scalar::add,
-    scalar::add_float,
-    scalar::max_rows,
-    scalar::accumulate,
-    scalar::requantize,
-    scalar::lookup,
-    {4, 4, 2},
-    convolve,
-    interleave,
-    convolve_depthwise,
+    .isa = "neon",
+    .quantize_planes = scalar::quantize_planes,
+    .dequantize_planes = scalar::dequantize_planes,
+    .add = scalar::add,
+    .add_float = scalar::add_float,
+    .max_rows = scalar::max_rows,
+    .accumulate = scalar::accumulate,
+    .requantize = scalar::requantize,
+    .lookup = scalar::lookup,
+    .mul = scalar::mul,
+    .geometry = {4, 4, 2},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
 };
 
 }  // namespace pyquant::neon

@@ -14,11 +14,14 @@ void add(const std::uint8_t* a, AddOperand a_operand, const std::uint8_t* b, Add
 void add_float(const float* a, float a_multiplier, const std::uint8_t* b, AddOperand b_operand,
                std::size_t count, OutputRange range, std::uint8_t* y);
 void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
-              std::uint8_t* y);
-void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums);
+              std::size_t pixels, std::size_t pixel_stride, std::uint8_t* y);
+void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
+                std::size_t count, std::int32_t* sums);
 void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier, std::size_t count,
                 OutputRange range, std::uint8_t* y);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
+void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
+         OutputRange range, std::uint8_t* y);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,

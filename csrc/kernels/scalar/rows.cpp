@@ -3,19 +3,25 @@
 namespace pyquant::scalar {
 
 void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_t count,
-              std::uint8_t* y) {
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint8_t largest = rows[0][i];
-    for (std::size_t row = 1; row < row_count; ++row) {
-      largest = rows[row][i] > largest ? rows[row][i] : largest;
+              std::size_t pixels, std::size_t pixel_stride, std::uint8_t* y) {
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel, y += count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t position = pixel * pixel_stride + i;
+      std::uint8_t largest = rows[0][position];
+      for (std::size_t row = 1; row < row_count; ++row) {
+        largest = rows[row][position] > largest ? rows[row][position] : largest;
+      }
+      y[i] = largest;
     }
-    y[i] = largest;
   }
 }
 
-void accumulate(const std::uint8_t* row, std::size_t count, std::int32_t* sums) {
-  for (std::size_t i = 0; i < count; ++i) {
-    sums[i] += row[i];
+void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
+                std::size_t count, std::int32_t* sums) {
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel, x += pixel_stride) {
+    for (std::size_t i = 0; i < count; ++i) {
+      sums[i] += x[i];
+    }
   }
 }
 

@@ -3,9 +3,20 @@
 namespace pyquant::scalar {
 
 const KernelTable kTable = {
-    "scalar", quantize_planes, dequantize_planes,  add,    add_float,
-    max_rows, accumulate,      requantize,         lookup, {4, 4, 4},
-    convolve, interleave,      convolve_depthwise,
+    .isa = "scalar",
+    .quantize_planes = quantize_planes,
+    .dequantize_planes = dequantize_planes,
+    .add = add,
+    .add_float = add_float,
+    .max_rows = max_rows,
+    .accumulate = accumulate,
+    .requantize = requantize,
+    .lookup = lookup,
+    .mul = mul,
+    .geometry = {4, 4, 4},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
 };
 
 }  // namespace pyquant::scalar

@@ -24,7 +24,8 @@ struct OpDefinition {
 
 extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDefinition,
     kLinearDefinition, kAddDefinition, kMaxPool2dDefinition, kAvgPool2dDefinition,
-    kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition;
+    kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
+    kMulDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 

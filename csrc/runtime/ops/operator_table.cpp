@@ -12,7 +12,7 @@ constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDe
     &kAddDefinition,         &kMaxPool2dDefinition,
     &kAvgPool2dDefinition,   &kAdaptiveAvgPool2dDefinition,
     &kFlattenDefinition,     &kPadDefinition,
-    &kLookupTableDefinition,
+    &kLookupTableDefinition, &kMulDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.

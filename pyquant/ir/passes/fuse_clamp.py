@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pyquant.ir.ops import Add, Conv2d, Linear, LookupTable
+from pyquant.ir.ops import Add, Conv2d, Linear, LookupTable, Mul
 from pyquant.ir.program import Program
 
 
@@ -22,7 +22,7 @@ def fuse_clamp(program: Program) -> Program:
         if (
             bounds is None
             or producer is None
-            or not isinstance(producer.op, (Conv2d, Linear, Add))
+            or not isinstance(producer.op, (Conv2d, Linear, Add, Mul))
             or not program.same_qparams(node.inputs[0], node.output)
             or len(program.consumers(producer.output)) != 1
             or producer.output in program.outputs

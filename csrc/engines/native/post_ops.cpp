@@ -1,0 +1,52 @@
+#include "engines/native/post_ops.h"
+
+#include "kernels/kernel_table.h"
+
+namespace pyquant::native {
+namespace {
+
+// No sum of the scaled operands leaves int32, so that only the last pack has to saturate.
+bool sum_fits_int32(const ResidualAdd& add) {
+  constexpr float kLimit = 1 << 30;
+  return 255.0F * add.own.multiplier < kLimit && 255.0F * add.other.multiplier < kLimit;
+}
+
+}  // namespace
+
+ResidualAdd residual_add(const PostOp& post_op) {
+  const Operator& op = *post_op.op;
+  const auto operand = [&](const Operand& input) {
+    return AddOperand{input.qparams.scale / op.output.qparams.scale, input.qparams.zero_point};
+  };
+  const auto& attributes = std::get<Add>(op.attributes);
+  return {operand(op.inputs[post_op.input]),
+          operand(op.inputs[1 - post_op.input]),
+          {op.output.qparams.zero_point, attributes.output_min, attributes.output_max},
+          0};
+}
+
+void find_residual(const RunArgs& args, OutputStage& output) {
+  if (output.post_op == OutputStage::PostOp::kAdd) {
+    // Through integers, because they are parts of different objects.
+    output.add.distance =
+        static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(args.inputs.back()) -
+                                    reinterpret_cast<std::uintptr_t>(args.output));
+  }
+}
+
+bool fuses(const Operator& op, std::span<const PostOp> post_ops) {
+  const bool multiplies = std::holds_alternative<Conv2d>(op.attributes) ||
+                          std::holds_alternative<Linear>(op.attributes);
+  if (!multiplies || op.output.dtype != DType::kUInt8 || post_ops.size() != 1) {
+    return false;
+  }
+  const Operator& post_op = *post_ops[0].op;
+  if (std::holds_alternative<LookupTable>(post_op.attributes)) {
+    return kernel_table().looks_up_tables;
+  }
+  return std::holds_alternative<Add>(post_op.attributes) &&
+         post_op.inputs[0].dtype == DType::kUInt8 && post_op.inputs[1].dtype == DType::kUInt8 &&
+         kernel_table().adds_residuals && sum_fits_int32(residual_add(post_ops[0]));
+}
+
+}  // namespace pyquant::native

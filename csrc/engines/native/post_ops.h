@@ -1,0 +1,21 @@
+// What the convolutions of this engine do to their outputs before storing them.
+#pragma once
+
+#include <span>
+
+#include "engines/engine.h"
+#include "kernels/output_stage.h"
+
+namespace pyquant::native {
+
+// Whether a Conv2d or Linear takes them: one LookupTable or one Add of uint8 activations, where the
+// instruction set has it.
+bool fuses(const Operator& op, std::span<const PostOp> post_ops);
+
+// The Add of a PostOp that `fuses` accepts. Its distance is known at run time.
+ResidualAdd residual_add(const PostOp& post_op);
+
+// Sets that distance, if there is an Add.
+void find_residual(const RunArgs& args, OutputStage& output);
+
+}  // namespace pyquant::native

@@ -1,0 +1,46 @@
+// How accumulators become outputs: what the epilogues of the kernels that multiply do.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pyquant {
+
+// How a float becomes uint8: clamp(rne(value) + zero_point, low, high).
+struct OutputRange {
+  std::int32_t zero_point;
+  std::int32_t low, high;
+};
+
+// One uint8 operand of an addition: float(q - zero_point) * multiplier.
+struct AddOperand {
+  float multiplier;
+  std::int32_t zero_point;
+};
+
+// y = clamp(rne(own + other) + zero_point) with the layer's own uint8 result and another tensor of
+// the output's shape. |own + other| fits int32.
+struct ResidualAdd {
+  AddOperand own, other;
+  OutputRange range;
+  std::ptrdiff_t distance;  // from the address of an output to that of its other operand
+};
+
+// From accumulators to outputs.
+struct OutputStage {
+  enum class Kind : std::uint8_t {
+    kUInt8,         // every accumulator * multiplier is known to fit int32
+    kUInt8Clamped,  // not known: clamped as floats
+    kFloat,         // float(accumulator) * multiplier; no range
+  };
+  // What happens to the uint8 result before it is stored.
+  enum class PostOp : std::uint8_t { kNone, kTable, kAdd };
+
+  Kind kind;
+  OutputRange range;
+  PostOp post_op = PostOp::kNone;       // not with kFloat
+  const std::uint8_t* table = nullptr;  // kTable: y = table[y], 256 entries
+  ResidualAdd add{};                    // kAdd
+};
+
+}  // namespace pyquant
