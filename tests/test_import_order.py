@@ -115,6 +115,7 @@ IMPLIED_ISAS = {
     "avx_vnni": {"avx2"},
     "avx512_vnni": {"avx2"},
     "amx": {"avx512_vnni", "avx2"},
+    "neon_dotprod": {"neon"},
 }
 #: What the tile kernels share, all of it with internal linkage: the vector epilogue, and loops that
 #: are templates on the multiplication.
@@ -122,6 +123,9 @@ SHARED_BETWEEN_ISAS = {
     ("amx", "kernels/avx512_vnni/output.h"),
     ("avx_vnni", "kernels/avx2/convolve_tiles.h"),
     ("avx_vnni", "kernels/avx2/depthwise_columns.h"),
+    ("neon_dotprod", "kernels/neon/output.h"),
+    ("neon_dotprod", "kernels/neon/convolve_tiles.h"),
+    ("neon_dotprod", "kernels/neon/depthwise_columns.h"),
 }
 #: Compiled for one ISA: nothing inline that the linker could pick for the baseline.
 ISA_SYSTEM_HEADERS = {"immintrin.h", "arm_neon.h", "cstddef", "cstdint", "stddef.h", "stdint.h"} | {

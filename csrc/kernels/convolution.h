@@ -21,6 +21,8 @@ struct LaneGeometry {
   // The inputs that a lane multiplies and sums in one step, together 4 bytes, and as many weights:
   // 4 of uint8 and int8, or 2 of uint16 and int16 (for which the drivers widen the image).
   std::size_t step_inputs;
+  // What the kernel subtracts from each input, so that it is signed; the offsets make up for it.
+  std::int32_t input_shift = 0;
 };
 
 // Of a block of a depthwise convolution, on every instruction set.

@@ -4,6 +4,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace pyquant {
@@ -39,6 +42,10 @@ const CpuFeatures& cpu_features() {
                         __builtin_cpu_supports("avx512vnni");
     found.avx512_vbmi = found.avx512_vnni && __builtin_cpu_supports("avx512vbmi");
     found.amx_int8 = request_amx();
+#elif defined(__aarch64__) && defined(__linux__)
+    found.neon_dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+    found.neon_dotprod = true;  // Apple's first processor for computers has it
 #endif
     return found;
   }();

@@ -9,6 +9,8 @@
 #include "kernels/avx_vnni/kernels.h"
 #include "kernels/cpu_features.h"
 #include "kernels/kernel_table.h"
+#include "kernels/neon/kernels.h"
+#include "kernels/neon_dotprod/kernels.h"
 #include "kernels/scalar/kernels.h"
 #include "pyquant/error.h"
 
@@ -31,6 +33,9 @@ const std::vector<Candidate>& candidates() {
         {&avx512_vnni::kTableWithoutVbmi, cpu.avx512_vnni && cpu.avx2},
         {&avx_vnni::kTable, cpu.avx_vnni && cpu.avx2},
         {&avx2::kTable, cpu.avx2},
+#elif defined(__aarch64__)
+        {&neon_dotprod::kTable, cpu.neon_dotprod},
+        {&neon::kTable, true},
 #endif
         {&scalar::kTable, true},
     };

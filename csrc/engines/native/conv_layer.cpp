@@ -1,6 +1,7 @@
 #include "engines/native/conv_layer.h"
 
 #include <cstring>
+#include <numeric>
 
 #include "engines/native/post_ops.h"
 
@@ -39,6 +40,19 @@ void ConvLayer::fuse(const PostOp& post_op) {
   }
 }
 
+std::int32_t ConvLayer::offset(std::int64_t out) const {
+  const std::int32_t unshifted = constants.offsets[static_cast<std::size_t>(out)];
+  if (geometry().input_shift == 0) {
+    return unshifted;
+  }
+  const std::int64_t depth = kernel_pixels() * group_in();
+  const std::int8_t* first = weights + out * depth;
+  const auto sum = std::accumulate(first, first + depth, std::int64_t{0});
+  // Modulo 2^32, as the offset itself.
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(unshifted) +
+                                   static_cast<std::uint32_t>(geometry().input_shift * sum));
+}
+
 LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> blocks) {
   std::size_t lanes = 0;
   for (const LaneBlock& block : blocks) {
@@ -51,7 +65,7 @@ LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> 
   multipliers_ = reinterpret_cast<float*>(offsets_ + lanes);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     blocks[i].for_each_lane([&](std::size_t lane, std::int64_t channel) {
-      offsets_[first_lane_[i] + lane] = layer.constants.offsets[static_cast<std::size_t>(channel)];
+      offsets_[first_lane_[i] + lane] = layer.offset(channel);
       multipliers_[first_lane_[i] + lane] =
           layer.constants.multipliers[static_cast<std::size_t>(channel)];
     });

@@ -35,6 +35,9 @@ struct ConvLayer {
     return weights[((out * window.kernel_h + kh) * window.kernel_w + kw) * group_in() + in];
   }
 
+  // The initial accumulator of an output channel.
+  std::int32_t offset(std::int64_t out) const;
+
   Window window;  // a Linear has the default, 1x1
   std::int64_t groups = 1;
   std::int64_t in_channels = 0, out_channels = 0;

@@ -79,6 +79,7 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
   constexpr std::size_t kInputs = 4 / sizeof(Weight);
   auto* target = reinterpret_cast<Weight*>(memory_.data() + block.weights);
   const std::size_t step_weights = kInputs * block.lanes.lanes();
+  const std::size_t run_steps = steps();
   block.lanes.for_each_lane([&](std::size_t lane, std::int64_t channel) {
     // Where this channel's own group begins in a pixel's run.
     const std::int64_t group_first =
@@ -89,7 +90,7 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
         const std::int64_t begin = (rows_ ? kw * members_ * layer.group_in() : 0) + group_first;
         for (std::int64_t in = 0; in < layer.group_in(); ++in) {
           const auto position = static_cast<std::size_t>(begin + in);
-          const std::size_t step = static_cast<std::size_t>(run) * steps() + position / kInputs;
+          const std::size_t step = static_cast<std::size_t>(run) * run_steps + position / kInputs;
           target[step * step_weights + kInputs * lane + position % kInputs] =
               layer.weight(channel, kh, kw, in);
         }

@@ -1,0 +1,23 @@
+#include "kernels/neon/kernels.h"
+#include "kernels/scalar/kernels.h"
+
+namespace pyquant::neon {
+
+const KernelTable kTable = {
+    .isa = "neon",
+    .quantize_planes = scalar::quantize_planes,
+    .dequantize_planes = scalar::dequantize_planes,
+    .add = scalar::add,
+    .add_float = scalar::add_float,
+    .max_rows = scalar::max_rows,
+    .accumulate = scalar::accumulate,
+    .requantize = scalar::requantize,
+    .lookup = scalar::lookup,
+    .mul = scalar::mul,
+    .geometry = {4, 4, 2},
+    .convolve = convolve,
+    .interleave = interleave,
+    .convolve_depthwise = convolve_depthwise,
+};
+
+}  // namespace pyquant::neon
