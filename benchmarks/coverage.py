@@ -124,8 +124,12 @@ def _program_multiply_adds(quantized: QuantizedModule) -> list[int]:
 
 
 def _parameters(build: Builder) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build().parameters())
+    try:
+        with torch.device("meta"):
+            model = build()
+    except NotImplementedError:  # RegNets read tensors while they are built
+        model = build()
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _row(name: str, build: Builder, limit: int) -> list[str]:
