@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -294,6 +295,33 @@ def test_bench_sets_the_threads(model_file: Path) -> None:
         torch.set_num_threads(before)
 
     assert "2 thread(s)" in result.output
+
+
+def test_bench_profiles_every_step(model_file: Path) -> None:
+    result = run("bench", model_file, "--profile", "--runs", 3, "--batch", 2)
+
+    assert result.exit_code == 0, result.output
+    convolution = row(result, "Conv2d")
+    assert convolution[2:4] == ["2x16x16x8", "native"]
+    assert f"{2 * 16 * 16 * 8 * 27 / 1e6:.2f}" in convolution
+    shares = [float(share) for share in re.findall(r"(\d+\.\d)%", result.output)]
+    assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+
+
+def test_bench_writes_a_trace(model_file: Path, tmp_path: Path) -> None:
+    result = run("bench", model_file, "--trace", tmp_path / "trace.json", "--runs", 3)
+
+    assert result.exit_code == 0, result.output
+    assert "Steps" not in result.output
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert "Conv2d" in [event.get("cat") for event in events]
+
+
+def test_bench_explains_a_trace_that_cannot_be_written(model_file: Path, tmp_path: Path) -> None:
+    result = run("bench", model_file, "--trace", tmp_path / "no" / "trace.json", "--runs", 3)
+
+    assert result.exit_code == 1
+    assert "cannot write" in result.stderr
 
 
 def test_bench_explains_an_unknown_engine(model_file: Path) -> None:

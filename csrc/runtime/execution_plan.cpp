@@ -57,6 +57,7 @@ void ExecutionPlan::alias_views(const Program::Impl& program) {
   std::iota(roots_.begin(), roots_.end(), std::size_t{0});
   for (std::size_t i = 0; i < program.nodes.size(); ++i) {
     const ProgramNode& node = program.nodes[i];
+    node_shapes_.push_back(shapes_[node.output]);
     if (is_view(node)) {
       roots_[node.output] = roots_[node.inputs[0]];
     } else {
@@ -140,8 +141,14 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   }
 }
 
+StepProfile ExecutionPlan::describe(std::size_t step) const {
+  const std::size_t node = step_node_[step];
+  return {{node}, {node_shapes_[node]}};
+}
+
 void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
-                        std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool) {
+                        std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool,
+                        std::vector<Clock::time_point>* times) {
   const auto readable = [&](const Location& location) -> const void* {
     switch (location.kind) {
       case Location::Kind::kInput:
@@ -153,6 +160,12 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
     }
     return arena + location.index;
   };
+  const auto take_time = [times] {
+    if (times != nullptr) {
+      times->push_back(Clock::now());
+    }
+  };
+  take_time();
   for (Step& step : steps_) {
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       step.input_pointers[i] = readable(step.inputs[i]);
@@ -161,6 +174,7 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
                        ? outputs[step.output.index].data
                        : static_cast<void*>(arena + step.output.index);
     step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
+    take_time();
   }
   for (const Copy& copy : copies_) {
     std::memcpy(outputs[copy.output].data, readable(copy.from), outputs[copy.output].bytes());

@@ -17,6 +17,7 @@ const KernelTable kTable = {
     convolve,
     avx512_vnni::interleave,
     avx512_vnni::convolve_depthwise,
+    multiply_adds,
 };
 
 }  // namespace pyquant::amx

@@ -20,6 +20,8 @@ void requantize(const std::int32_t* sums, std::int32_t offset, float multiplier,
                 OutputRange range, std::uint8_t* y);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
 
+std::size_t multiply_adds(std::size_t loops);
+
 extern const KernelTable kTable;
 
 }  // namespace pyquant::avx2

@@ -19,6 +19,8 @@ void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns
 void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
                  const float* multipliers, std::size_t vectors, std::size_t channels, void* y);
 
+std::size_t multiply_adds(std::size_t loops);
+
 extern const KernelTable kTable;
 
 }  // namespace pyquant::avx512_vnni

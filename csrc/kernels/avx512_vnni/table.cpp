@@ -6,7 +6,7 @@ namespace pyquant::avx512_vnni {
 const KernelTable kTable = {
     "avx512_vnni",  avx2::quantize_planes, avx2::dequantize_planes, avx2::add,    avx2::add_float,
     avx2::max_rows, avx2::accumulate,      avx2::requantize,        avx2::lookup, convolve,
-    interleave,     convolve_depthwise,
+    interleave,     convolve_depthwise,    multiply_adds,
 };
 
 }  // namespace pyquant::avx512_vnni
