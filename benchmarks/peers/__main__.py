@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -15,26 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import machine
 from benchmarks.networks import NETWORKS
+from benchmarks.options import some_of
 from benchmarks.peers import report
 from benchmarks.peers.cache import default_folder
 from benchmarks.peers.measure import PeerResult, Setting, measure, usable
 from benchmarks.peers.registry import DISTRIBUTIONS, PEERS
 from benchmarks.silence import own_stderr
 from pyquant.cli.console import show, show_error, silence_libraries
-
-
-def _some_of(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """A click callback: names out of ``known``, separated by commas."""
-    names = tuple(known)
-
-    def parse(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
-        chosen = value.split(",")
-        for name in chosen:
-            if name not in names:
-                raise click.BadParameter(f"{name!r} is none of {', '.join(names)}")
-        return chosen
-
-    return parse
 
 
 def _progress(terminal: TextIO) -> Progress:
@@ -52,10 +38,8 @@ def _progress(terminal: TextIO) -> Progress:
 
 
 @click.command()
-@click.option(
-    "--models", callback=_some_of(NETWORKS), default=",".join(NETWORKS), show_default=True
-)
-@click.option("--peers", callback=_some_of(PEERS), default=",".join(PEERS), show_default=True)
+@some_of("--models", NETWORKS)
+@some_of("--peers", PEERS)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=30, show_default=True)

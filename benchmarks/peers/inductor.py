@@ -19,14 +19,14 @@ def _prepare(task: Task) -> list[Variant]:
     exported = torch.export.export(copy.deepcopy(task.model), (task.x,)).module()
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
-    prepared = prepare_pt2e(exported, quantizer)
+    prepared: Any = prepare_pt2e(exported, quantizer)
     for x in task.calibration:
         prepared(x)
-    converted = convert_pt2e(prepared)
-    reset: Any = torch._dynamo.reset
-    reset()
+    converted: Any = convert_pt2e(prepared)
+    dynamo: Any = torch._dynamo
+    dynamo.reset()
     inductor.freezing = True  # packs the weights; off by default
-    compiled = torch.compile(converted)
+    compiled: Any = torch.compile(converted)
     compiled(task.x)
     return [Variant("frozen", lambda: compiled(task.x))]
 

@@ -20,7 +20,7 @@ def network_table(network: str, results: list[PeerResult]) -> Table:
     mine = ours(results)
     for result in results:
         if result.failure is not None:
-            table.add_row(result.peer.label, *[""] * 6, escape(f"failed: {result.failure}"))
+            table.add_row(result.peer.label, "failed")
             continue
         relative = [
             "" if mine is None else f"{statistic(mine) / statistic(result):.2f}"
@@ -36,6 +36,10 @@ def network_table(network: str, results: list[PeerResult]) -> Table:
             result.variant,
             style="bold" if result.peer.ours else None,
         )
+    failures = [f"{one.peer.label}: {one.failure}" for one in results if one.failure is not None]
+    if failures:
+        table.caption = escape("\n".join(failures))
+        table.caption_justify = "left"
     return table
 
 
