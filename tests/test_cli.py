@@ -388,6 +388,24 @@ def test_a_slow_call_drops_out_of_the_rounds() -> None:
     assert counts["slow"] == 4  # one more to warm up
 
 
+def test_a_longer_turn_begins_with_an_untimed_call() -> None:
+    counts = {"one": 0, "other": 0}
+    order: list[str] = []
+
+    def call(name: str) -> None:
+        counts[name] += 1
+        order.append(name)
+        time.sleep(0.2 if len(order) <= 2 else 0.0)  # the warm-up ends after the first call
+
+    timings = interleaved({name: lambda name=name: call(name) for name in counts}, 4, turn=2)
+
+    assert [timing.runs for timing in timings.values()] == [8, 8]
+    assert counts == {"one": 1 + 4 * 3, "other": 1 + 4 * 3}
+    turns = [order[start : start + 3] for start in range(2, len(order), 3)]
+    assert all(len(set(turn)) == 1 for turn in turns)
+    assert max(timing.median for timing in timings.values()) < 0.1
+
+
 def test_an_empty_command_line_lists_the_commands() -> None:
     result = run("--help")
 

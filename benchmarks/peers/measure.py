@@ -21,8 +21,8 @@ from pyquant.cli.measure import Timing, interleaved, sqnr
 _CALIBRATION_SAMPLES = 32
 _BUDGET_SECONDS = 60.0
 _CALLS_PER_TURN = 3
-# Below this, what a peer computes is not the network: random weights cost decibels, not all.
-_LEAST_SQNR = 0.0
+# What outputs of the same power have that are not related to the network's at all.
+_LEAST_SQNR = -3.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from pyquant.cli.console import milliseconds, new_table
+from pyquant.cli.console import new_table
 from pyquant.errors import IoError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def profile_table(profile: Profile, peak: float | None, threads: int) -> Table:
         threads: That the runs used.
     """
     limit = None if peak is None else peak * threads
-    title = f"Steps, {milliseconds(profile.median)}"
+    title = "Steps"
     if limit is not None:
         title += f"; the peak measured is {limit / 1e9:.0f} GMAC/s"
     table = new_table(title, *_COLUMNS, right=_COLUMNS[4:], whole=("output", "engine"))
