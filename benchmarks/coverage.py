@@ -24,7 +24,7 @@ import pyquant
 from benchmarks.torchvision_models import import_torchvision
 from pyquant.capture.quiet import quiet
 from pyquant.cli.console import console, new_table, silence_libraries
-from pyquant.cli.program_stats import multiply_adds
+from pyquant.ir.cost import multiply_adds
 from pyquant.targets import QuantizedModule
 
 #: Image sizes to try, smallest first: networks with position embeddings take one size only.

@@ -20,7 +20,7 @@ import click
 import torch
 
 import pyquant
-from benchmarks.torchvision_models import build
+from benchmarks.networks import build
 from pyquant.cli.console import (
     console,
     megabytes,

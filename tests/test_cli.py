@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -296,6 +297,33 @@ def test_bench_sets_the_threads(model_file: Path) -> None:
     assert "2 thread(s)" in result.output
 
 
+def test_bench_profiles_every_step(model_file: Path) -> None:
+    result = run("bench", model_file, "--profile", "--runs", 3, "--batch", 2)
+
+    assert result.exit_code == 0, result.output
+    convolution = row(result, "Conv2d")
+    assert convolution[2:4] == ["2x16x16x8", "native"]
+    assert f"{2 * 16 * 16 * 8 * 27 / 1e6:.2f}" in convolution
+    shares = [float(share) for share in re.findall(r"(\d+\.\d)%", result.output)]
+    assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+
+
+def test_bench_writes_a_trace(model_file: Path, tmp_path: Path) -> None:
+    result = run("bench", model_file, "--trace", tmp_path / "trace.json", "--runs", 3)
+
+    assert result.exit_code == 0, result.output
+    assert "Steps" not in result.output
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert "Conv2d" in [event.get("cat") for event in events]
+
+
+def test_bench_explains_a_trace_that_cannot_be_written(model_file: Path, tmp_path: Path) -> None:
+    result = run("bench", model_file, "--trace", tmp_path / "no" / "trace.json", "--runs", 3)
+
+    assert result.exit_code == 1
+    assert "cannot write" in result.stderr
+
+
 def test_bench_explains_an_unknown_engine(model_file: Path) -> None:
     result = run("bench", model_file, "--engine", "warp")
 
@@ -358,6 +386,24 @@ def test_a_slow_call_drops_out_of_the_rounds() -> None:
     assert timings["fast"].runs == 10
     assert timings["slow"].minimum >= 0.25 > timings["fast"].median
     assert counts["slow"] == 4  # one more to warm up
+
+
+def test_a_longer_turn_begins_with_an_untimed_call() -> None:
+    counts = {"one": 0, "other": 0}
+    order: list[str] = []
+
+    def call(name: str) -> None:
+        counts[name] += 1
+        order.append(name)
+        time.sleep(0.2 if len(order) <= 2 else 0.0)  # the warm-up ends after the first call
+
+    timings = interleaved({name: lambda name=name: call(name) for name in counts}, 4, turn=2)
+
+    assert [timing.runs for timing in timings.values()] == [8, 8]
+    assert counts == {"one": 1 + 4 * 3, "other": 1 + 4 * 3}
+    turns = [order[start : start + 3] for start in range(2, len(order), 3)]
+    assert all(len(set(turn)) == 1 for turn in turns)
+    assert max(timing.median for timing in timings.values()) < 0.1
 
 
 def test_an_empty_command_line_lists_the_commands() -> None:

@@ -10,33 +10,35 @@ namespace py = pybind11;
 namespace pyquant::python {
 namespace {
 
-std::vector<at::Tensor> run(Session& session, const Program& program,
-                            const std::vector<at::Tensor>& inputs) {
-  std::vector<ConstTensorView> views;
-  std::vector<Shape> shapes;
-  for (const at::Tensor& input : inputs) {
-    views.push_back(view_of(input));
-    shapes.push_back(views.back().shape);
+// The views of a run's inputs, and new tensors for its outputs with theirs.
+struct RunTensors {
+  RunTensors(Session& session, const Program& program, const std::vector<at::Tensor>& inputs) {
+    std::vector<Shape> shapes;
+    for (const at::Tensor& input : inputs) {
+      input_views.push_back(view_of(input));
+      shapes.push_back(input_views.back().shape);
+    }
+    const py::gil_scoped_release release;
+    const std::vector<Shape>& output_shapes = session.output_shapes(shapes);
+    for (std::size_t i = 0; i < output_shapes.size(); ++i) {
+      const DType dtype = program.outputs()[i].dtype;
+      outputs.push_back(make_tensor(dtype, output_shapes[i]));
+      output_views.push_back({dtype, output_shapes[i], outputs.back().data_ptr()});
+    }
   }
-  const py::gil_scoped_release release;
-  const std::vector<Shape>& output_shapes = session.output_shapes(shapes);
+
+  std::vector<ConstTensorView> input_views;
   std::vector<at::Tensor> outputs;
   std::vector<TensorView> output_views;
-  for (std::size_t i = 0; i < output_shapes.size(); ++i) {
-    const DType dtype = program.outputs()[i].dtype;
-    outputs.push_back(make_tensor(dtype, output_shapes[i]));
-    output_views.push_back({dtype, output_shapes[i], outputs.back().data_ptr()});
-  }
-  session.run(views, output_views);
-  return outputs;
-}
+};
+
+std::vector<std::int64_t> sizes_of(const Shape& shape) { return {shape.begin(), shape.end()}; }
 
 py::dict describe(const TensorInfo& info) {
   py::dict result;
   result["name"] = info.name;
   result["dtype"] = to_string(info.dtype);
-  result["shape"] =
-      py::tuple(py::cast(std::vector<std::int64_t>(info.shape.begin(), info.shape.end())));
+  result["shape"] = py::tuple(py::cast(sizes_of(info.shape)));
   result["scale"] = info.qparams.scale;
   result["zero_point"] = info.qparams.zero_point;
   return result;
@@ -58,8 +60,29 @@ class PythonSession {
       : program_(program), session_(std::move(program), {std::move(engine), threads}) {}
 
   std::vector<at::Tensor> run(const std::vector<at::Tensor>& inputs) {
-    return python::run(session_, *program_, inputs);
+    RunTensors tensors(session_, *program_, inputs);
+    const py::gil_scoped_release release;
+    session_.run(tensors.input_views, tensors.output_views);
+    return tensors.outputs;
   }
+
+  py::list profile(const std::vector<at::Tensor>& inputs) {
+    RunTensors tensors(session_, *program_, inputs);
+    const std::vector<StepProfile> steps = [&] {
+      const py::gil_scoped_release release;
+      return session_.profile(tensors.input_views, tensors.output_views);
+    }();
+    py::list result;
+    for (const StepProfile& step : steps) {
+      py::list shapes;
+      for (const Shape& shape : step.output_shapes) {
+        shapes.append(py::tuple(py::cast(sizes_of(shape))));
+      }
+      result.append(py::make_tuple(step.nodes, shapes, step.seconds));
+    }
+    return result;
+  }
+
   const std::vector<std::string>& node_engines() const { return session_.node_engines(); }
   std::size_t arena_bytes() const { return session_.arena_bytes(); }
 
@@ -101,6 +124,8 @@ void bind_program(py::module_& module) {
            py::call_guard<py::gil_scoped_release>())
       .def("run", &PythonSession::run, py::arg("inputs"),
            "Runs on contiguous CPU tensors; returns a list of new tensors.")
+      .def("profile", &PythonSession::profile, py::arg("inputs"),
+           "Runs once; returns (indices of nodes, their output shapes, seconds) for each step.")
       .def_property_readonly("node_engines", &PythonSession::node_engines)
       .def_property_readonly("arena_bytes", &PythonSession::arena_bytes);
 }

@@ -9,6 +9,7 @@
 PYBIND11_MODULE(_C, module) {
   module.doc() = "pyquant's C++ core: kernels, Programs and the sessions that run them.";
   pyquant::register_torch_engines();
+  pyquant::python::bind_cpu(module);
   pyquant::python::bind_errors(module);
   pyquant::python::bind_kernel(module);
   pyquant::python::bind_program(module);

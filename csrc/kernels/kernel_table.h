@@ -116,6 +116,11 @@ struct KernelTable {
   // channel of the first pixel of the first row, uint8 or float32.
   void (*convolve_depthwise)(const DepthwiseBlock& block, const std::uint8_t* columns,
                              std::size_t pixels, std::size_t row_count, void* y);
+
+  // Does nothing but the instruction set's fastest multiply-adds of 8-bit numbers, `loops` times as
+  // many as fill the pipeline, and returns how many they were. Null where there is no such
+  // instruction.
+  std::size_t (*multiply_adds)(std::size_t loops) = nullptr;
 };
 
 // The table for this CPU, the best one unless use_isa (dispatch.h) or the environment variable

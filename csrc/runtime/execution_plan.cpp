@@ -49,6 +49,9 @@ std::vector<Shape> ExecutionPlan::shapes_of(std::span<const std::size_t> tensors
 void ExecutionPlan::alias_views(const Program::Impl& program, const PreparedProgram& prepared) {
   roots_.resize(program.tensors.size());
   std::iota(roots_.begin(), roots_.end(), std::size_t{0});
+  for (const ProgramNode& node : program.nodes) {
+    node_shapes_.push_back(shapes_[node.output]);
+  }
   for (const PreparedStep& step : prepared.steps) {
     const ProgramNode& node = program.nodes[step.nodes.front()];
     if (definition_of(node.op.attributes).is_view(shapes_of(node.inputs))) {
@@ -127,8 +130,18 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   }
 }
 
+StepProfile ExecutionPlan::describe(std::size_t step) const {
+  StepProfile profile;
+  profile.nodes = prepared_[step]->nodes;
+  for (const std::size_t node : profile.nodes) {
+    profile.output_shapes.push_back(node_shapes_[node]);
+  }
+  return profile;
+}
+
 void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
-                        std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool) {
+                        std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool,
+                        std::vector<Clock::time_point>* times) {
   const auto readable = [&](const Location& location) -> const void* {
     switch (location.kind) {
       case Location::Kind::kInput:
@@ -140,6 +153,12 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
     }
     return arena + location.index;
   };
+  const auto take_time = [times] {
+    if (times != nullptr) {
+      times->push_back(Clock::now());
+    }
+  };
+  take_time();
   for (Step& step : steps_) {
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       step.input_pointers[i] = readable(step.inputs[i]);
@@ -148,6 +167,7 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
                        ? outputs[step.output.index].data
                        : static_cast<void*>(arena + step.output.index);
     step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
+    take_time();
   }
   for (const Copy& copy : copies_) {
     std::memcpy(outputs[copy.output].data, readable(copy.from), outputs[copy.output].bytes());

@@ -1,12 +1,14 @@
 // A Program bound to input shapes: every kernel bound, every tensor placed.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "engines/engine.h"
+#include "pyquant/session.h"
 #include "runtime/program_impl.h"
 
 namespace pyquant {
@@ -20,9 +22,15 @@ class ExecutionPlan {
   std::size_t arena_bytes() const { return arena_bytes_; }
   const std::vector<Shape>& output_shapes() const { return output_shapes_; }
 
-  // arena: arena_bytes() bytes, aligned to kArenaAlignment. Allocates nothing.
+  using Clock = std::chrono::steady_clock;
+
+  // arena: arena_bytes() bytes, aligned to kArenaAlignment. times: if not null, receives the start
+  // of the run and the end of each step. Allocates nothing else.
   void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
-           std::byte* arena, ThreadPool& pool);
+           std::byte* arena, ThreadPool& pool, std::vector<Clock::time_point>* times = nullptr);
+
+  // What a step does; without its time.
+  StepProfile describe(std::size_t step) const;
 
  private:
   // Where a tensor's bytes are during a run.
@@ -54,6 +62,7 @@ class ExecutionPlan {
   std::vector<std::size_t> roots_;             // by tensor: the tensor whose bytes it shares
   std::vector<Location> locations_;            // by tensor; of roots only
   std::vector<const PreparedStep*> prepared_;  // by step: what it runs
+  std::vector<Shape> node_shapes_;             // by node: its output's
   std::vector<Step> steps_;
   std::vector<Copy> copies_;
   std::vector<Shape> output_shapes_;

@@ -71,7 +71,10 @@ class Session::Impl {
     return *current_;
   }
 
-  void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) {
+  // times: if not null, filled with the start of the run and the end of each step.
+  const ExecutionPlan& run(std::span<const ConstTensorView> inputs,
+                           std::span<const TensorView> outputs,
+                           std::vector<ExecutionPlan::Clock::time_point>* times) {
     const Program::Impl& program = program_->impl();
     check_count("inputs", inputs.size(), program.inputs.size());
     check_count("outputs", outputs.size(), program.outputs.size());
@@ -89,7 +92,20 @@ class Session::Impl {
                                 plan.output_shapes()[i].to_string());
       }
     }
-    plan.run(inputs, outputs, arena_.data(), pool_);
+    plan.run(inputs, outputs, arena_.data(), pool_, times);
+    return plan;
+  }
+
+  std::vector<StepProfile> profile(std::span<const ConstTensorView> inputs,
+                                   std::span<const TensorView> outputs) {
+    std::vector<ExecutionPlan::Clock::time_point> times;
+    const ExecutionPlan& plan = run(inputs, outputs, &times);
+    std::vector<StepProfile> steps;
+    for (std::size_t step = 0; step + 1 < times.size(); ++step) {
+      StepProfile& profile = steps.emplace_back(plan.describe(step));
+      profile.seconds = std::chrono::duration<double>(times[step + 1] - times[step]).count();
+    }
+    return steps;
   }
 
   const PreparedProgram& prepared() const { return *prepared_; }
@@ -122,7 +138,12 @@ const std::vector<Shape>& Session::output_shapes(std::span<const Shape> inputs) 
 }
 
 void Session::run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) {
-  impl_->run(inputs, outputs);
+  impl_->run(inputs, outputs, /*times=*/nullptr);
+}
+
+std::vector<StepProfile> Session::profile(std::span<const ConstTensorView> inputs,
+                                          std::span<const TensorView> outputs) {
+  return impl_->profile(inputs, outputs);
 }
 
 const std::vector<std::string>& Session::node_engines() const { return impl_->prepared().engines; }

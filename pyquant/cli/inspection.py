@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def inspect(file: Path) -> None:
     """Show the inputs, outputs and operators of FILE (.pyq)."""
     import pyquant
-    from pyquant.cli import program_stats
+    from pyquant.ir.cost import multiply_adds
     from pyquant.ir.serialize import load
 
     program = load(file)
     engines = pyquant.load(file).programs[0].node_engines
     show(_interface(program))
     show(_nodes(program, engines))
-    work = sum(program_stats.multiply_adds(program, node) for node in program.nodes)
+    work = sum(multiply_adds(program, node) for node in program.nodes)
     constants = sum(tensor.data.nbytes for tensor in program.tensors if tensor.data is not None)
     show(
         f"{len(program.nodes)} nodes, {work / 1e6:.1f} M multiply-adds, constants "
@@ -63,7 +63,8 @@ def _interface(program: Program) -> Table:
 
 
 def _nodes(program: Program, engines: list[str]) -> Table:
-    from pyquant.cli.program_stats import constant_bytes, multiply_adds, shape_text
+    from pyquant.cli.program_stats import shape_text
+    from pyquant.ir.cost import constant_bytes, multiply_adds
 
     right = ("#", "scale", "zero", "M MAC", "weights")
     columns = ("#", "operator", "name", "output", "scale", "zero", "M MAC", "weights", "engine")

@@ -1,31 +1,9 @@
-"""What a Program costs: multiply-adds and bytes of constants, by node."""
+"""What the commands say about a Program's tensors."""
 
 from __future__ import annotations
 
-import math
-
-from pyquant.ir.ops import Conv2d, ConvTranspose2d, Dequantize, Linear, Quantize
-from pyquant.ir.program import Node, Program, Tensor
-
-
-def multiply_adds(program: Program, node: Node) -> int:
-    """Multiply-adds of a convolution or linear layer for the example input; 0 for others."""
-    if not isinstance(node.op, Conv2d | ConvTranspose2d | Linear):
-        return 0
-    weight = program.tensors[node.inputs[1]]
-    if isinstance(node.op, ConvTranspose2d):  # every input meets the whole kernel of its group
-        outputs = math.prod(weight.shape[:3]) // node.op.groups
-        return math.prod(program.tensors[node.inputs[0]].shape) * outputs
-    return math.prod(program.tensors[node.output].shape) * math.prod(weight.shape[1:])
-
-
-def constant_bytes(program: Program, node: Node) -> int:
-    """Bytes of the weights and biases that the node reads."""
-    return sum(
-        tensor.data.nbytes
-        for tensor in (program.tensors[index] for index in node.inputs)
-        if tensor.data is not None
-    )
+from pyquant.ir.ops import Dequantize, Quantize
+from pyquant.ir.program import Program, Tensor
 
 
 def batch_size(program: Program) -> int:

@@ -12,6 +12,7 @@ from pyquant import _C
 from pyquant.errors import InvalidInputError
 from pyquant.ir.program import Program
 from pyquant.ir.serialize import to_bytes
+from pyquant.targets.profile import Profile
 
 
 class ProgramModule(nn.Module):
@@ -71,10 +72,21 @@ class ProgramModule(nn.Module):
         Raises:
             InvalidInputError: An input has a wrong dtype, device or shape.
         """
-        for value in inputs:
-            if not isinstance(value, Tensor) or value.layout != torch.strided:
-                raise InvalidInputError(f"an input is {type(value).__name__}, not a dense tensor")
-        return tuple(self._session().run([value.detach().contiguous() for value in inputs]))
+        return tuple(self._session().run(_dense(inputs)))
+
+    def profile(self, *inputs: Tensor, runs: int = 20) -> Profile:
+        """Runs ``runs`` times (after one to warm up) and takes the time of every step.
+
+        Raises:
+            InvalidInputError: As in a call; or ``runs`` is below 1.
+        """
+        if runs < 1:
+            raise InvalidInputError(f"a profile needs at least one run, not {runs}")
+        session, dense = self._session(), _dense(inputs)
+        session.run(dense)
+        return Profile.of(
+            self.program, self.node_engines, [session.profile(dense) for _ in range(runs)]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -92,3 +104,10 @@ class ProgramModule(nn.Module):
     def extra_repr(self) -> str:
         """For ``print``."""
         return f"nodes={len(self.program.nodes)}, engine={self._engine!r}"
+
+
+def _dense(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    for value in inputs:
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise InvalidInputError(f"an input is {type(value).__name__}, not a dense tensor")
+    return [value.detach().contiguous() for value in inputs]

@@ -131,6 +131,27 @@ void test_sessions_outlive_the_program() {
   run_and_check(moved, 2, 2, 2, 1);
 }
 
+void test_profile(const std::shared_ptr<const Program>& program) {
+  Session session(program);
+  const std::vector<float> x(2 * 2 * 5 * 4, 1.0F);
+  std::vector<float> y(2 * 5 * 4);
+  std::vector<float> profiled(y.size());
+  const std::vector<ConstTensorView> inputs = {{DType::kFloat32, {2, 2, 5, 4}, x.data()}};
+  session.run(inputs, std::vector<TensorView>{{DType::kFloat32, {2, 1, 5, 4}, y.data()}});
+  const std::vector<StepProfile> steps = session.profile(
+      inputs, std::vector<TensorView>{{DType::kFloat32, {2, 1, 5, 4}, profiled.data()}});
+  CHECK(y == profiled);
+  std::vector<std::size_t> nodes;
+  std::vector<Shape> shapes;
+  for (const StepProfile& step : steps) {
+    CHECK(step.seconds >= 0 && step.nodes.size() == step.output_shapes.size());
+    nodes.insert(nodes.end(), step.nodes.begin(), step.nodes.end());
+    shapes.insert(shapes.end(), step.output_shapes.begin(), step.output_shapes.end());
+  }
+  CHECK((nodes == std::vector<std::size_t>{0, 1, 2}));
+  CHECK((shapes == std::vector<Shape>{{2, 5, 4, 2}, {2, 5, 4, 1}, {2, 1, 5, 4}}));
+}
+
 void test_wrong_inputs(const std::shared_ptr<const Program>& program) {
   Session session(program);
   std::vector<float> data(64);
@@ -184,6 +205,7 @@ int main(int argc, char** argv) {
   test_description(*program);
   test_sessions_on_threads(program);
   test_sessions_outlive_the_program();
+  test_profile(program);
   test_wrong_inputs(program);
   test_wrong_programs(path);
   std::puts("session: passed");

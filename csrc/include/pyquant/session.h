@@ -19,6 +19,13 @@ struct SessionOptions {
   int threads = 1;
 };
 
+// One step of a run: one node, or several that run as one. Nodes that are views take no step.
+struct StepProfile {
+  std::vector<std::size_t> nodes;    // in Program::nodes()
+  std::vector<Shape> output_shapes;  // of each of them
+  double seconds = 0;
+};
+
 // Used by one thread at a time; many Sessions over one Program may run in parallel. The weights
 // are packed once per Program and engine, and shared.
 class Session {
@@ -36,6 +43,10 @@ class Session {
   // Runs. inputs and outputs are dense and row-major, in the Program's order, with the dtypes of
   // Program::inputs() and outputs() and the shapes of output_shapes(). Throws InvalidInputError.
   void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs);
+
+  // The same, with the time of each step, in the order in which they ran.
+  std::vector<StepProfile> profile(std::span<const ConstTensorView> inputs,
+                                   std::span<const TensorView> outputs);
 
   // The engine of each node, in Program::nodes() order.
   const std::vector<std::string>& node_engines() const;

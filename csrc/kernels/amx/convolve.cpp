@@ -2,6 +2,7 @@
 // An input tile holds up to 64 bytes of each pixel, read where they are in the image; a weight
 // tile holds the weights of these bytes for one vector of channels.
 #include "kernels/amx/kernels.h"
+#include "kernels/amx/tile_configuration.h"
 #include "kernels/avx512_vnni/output.h"
 
 namespace pyquant::amx {
@@ -15,16 +16,6 @@ constexpr std::size_t kTileSteps = 16;  // of 4 bytes
 // With fewer steps for each output, moving the accumulators to vector registers costs more than the
 // multiplications save.
 constexpr std::size_t kLeastSteps = 12;
-
-// The tile registers: accumulators 0 to 3 are [pixel tile][vector], 4 and 5 hold inputs, 6 and 7
-// weights.
-struct alignas(64) TileConfiguration {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
 
 // How the outputs are cut into tiles, all of one size; where they do not fit, the last of a row
 // overlaps the one before it.
@@ -69,6 +60,8 @@ inline std::size_t output_size(const ConvLayout& layout) {
   return layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
 }
 
+// The tile registers: accumulators 0 to 3 are [pixel tile][vector], 4 and 5 hold inputs, 6 and 7
+// weights.
 inline void configure(const Tiling& tiling) {
   TileConfiguration configuration;
   for (int i = 0; i < 4; ++i) {
@@ -83,7 +76,7 @@ inline void configure(const Tiling& tiling) {
     configuration.rows[i] = static_cast<std::uint8_t>(tiling.steps);
     configuration.row_bytes[i] = 64;
   }
-  _tile_loadconfig(&configuration);
+  load(configuration);
 }
 
 // The stores of one or two tiles, done a few pixels at a time between the multiplications of the

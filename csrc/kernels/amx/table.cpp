@@ -25,6 +25,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = avx512_vnni::interleave,
     .convolve_depthwise = avx512_vnni::convolve_depthwise,
+    .multiply_adds = multiply_adds,
 };
 
 }  // namespace pyquant::amx

@@ -40,6 +40,8 @@ void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t
 void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns,
                         std::size_t pixels, std::size_t row_count, void* y);
 
+std::size_t multiply_adds(std::size_t loops);
+
 extern const KernelTable kTable;
 
 }  // namespace pyquant::avx2

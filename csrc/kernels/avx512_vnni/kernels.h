@@ -34,6 +34,8 @@ void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::si
 void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
                  const float* multipliers, std::size_t vectors, std::size_t channels, void* y);
 
+std::size_t multiply_adds(std::size_t loops);
+
 // quantize_planes and lookup need VBMI.
 extern const KernelTable kTable, kTableWithoutVbmi;
 

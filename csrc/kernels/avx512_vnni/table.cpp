@@ -27,6 +27,7 @@ constexpr KernelTable table(bool vbmi) {
       .convolve = convolve,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
+      .multiply_adds = multiply_adds,
   };
 }
 

@@ -22,6 +22,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = interleave,
     .convolve_depthwise = convolve_depthwise,
+    .multiply_adds = multiply_adds,
 };
 
 }  // namespace pyquant::avx_vnni
