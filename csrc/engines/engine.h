@@ -35,6 +35,11 @@ class BoundKernel {
   virtual ~BoundKernel() = default;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual void run(const RunArgs& args) = 0;
+
+  // The weights that it reads first, if it reads many; and those that the kernel after it reads
+  // first, which `run` may fetch into the cache.
+  virtual std::span<const std::byte> first_weights() const { return {}; }
+  virtual void fetch(std::span<const std::byte> /*next_weights*/) {}
 };
 
 // An operator whose weights are packed. Immutable; shared by all sessions.

@@ -25,14 +25,17 @@ AccumulatorConstants::AccumulatorConstants(const Operator& op)
   const auto* weight = static_cast<const std::int8_t*>(op.inputs[1].constant.data);
   const auto* bias = static_cast<const std::int32_t*>(op.inputs[2].constant.data);
   for (std::int64_t o = 0; o < shape[0]; ++o) {
-    std::int64_t sum = 0;
-    std::int64_t bound = std::abs(std::int64_t{bias[o]});
-    for (std::int64_t i = 0; i < depth; ++i, ++weight) {
-      sum += *weight;
-      bound += largest_input * std::abs(*weight);
+    // In int32, which a checked operator's sums fit, for the compiler to vectorise.
+    std::int32_t sum = 0;
+    std::int32_t magnitude = 0;
+    for (std::int64_t i = 0; i < depth; ++i) {
+      sum += weight[i];
+      magnitude += std::abs(static_cast<std::int32_t>(weight[i]));
     }
-    offsets.push_back(
-        static_cast<std::int32_t>(static_cast<std::uint32_t>(bias[o] - input.zero_point * sum)));
+    weight += depth;
+    const std::int64_t bound = std::abs(std::int64_t{bias[o]}) + largest_input * magnitude;
+    offsets.push_back(static_cast<std::int32_t>(
+        static_cast<std::uint32_t>(bias[o] - std::int64_t{input.zero_point} * sum)));
     const float scale = op.inputs[1].channel_scales[o];
     multipliers.push_back(op.output.dtype == DType::kFloat32
                               ? input.scale * scale

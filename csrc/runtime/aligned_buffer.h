@@ -6,22 +6,35 @@
 #include <memory>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace pyquant {
 
 class AlignedBuffer {
  public:
   static constexpr std::size_t kAlignment = 64;
+  // Buffers of at least this size are aligned to it, and the system is asked to back them with
+  // pages of it.
+  static constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
   // Grows to at least `bytes`; the old contents are lost. Throws std::bad_alloc.
   void reserve(std::size_t bytes) {
     if (bytes <= size_) {
       return;
     }
-    const std::size_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, padded));
+    const std::size_t alignment = bytes < kHugePage ? kAlignment : kHugePage;
+    const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(alignment, padded));
     if (memory == nullptr) {
       throw std::bad_alloc();
     }
+#if defined(__linux__)
+    if (alignment == kHugePage) {
+      madvise(memory, padded, MADV_HUGEPAGE);  // a wish; without, everything still works
+    }
+#endif
     memory_.reset(memory);
     size_ = padded;
   }

@@ -84,6 +84,13 @@ void ExecutionPlan::bind(int threads) {
         prepared->kernel->bind(shapes_of(prepared->inputs), shapes_[prepared->output], threads);
     steps_.push_back(std::move(step));
   }
+  std::span<const std::byte> next_weights;
+  for (std::size_t i = steps_.size(); i-- != 0;) {
+    steps_[i].kernel->fetch(next_weights);
+    if (const auto weights = steps_[i].kernel->first_weights(); !weights.empty()) {
+      next_weights = weights;
+    }
+  }
 }
 
 void ExecutionPlan::place_in_arena(const Program::Impl& program) {

@@ -30,9 +30,9 @@ struct ConvLayer {
   std::int64_t group_out() const { return out_channels / groups; }
   std::int64_t kernel_pixels() const { return std::int64_t{window.kernel_h} * window.kernel_w; }
 
-  // The weight of an output channel for one of the inputs of its group.
-  std::int8_t weight(std::int64_t out, std::int64_t kh, std::int64_t kw, std::int64_t in) const {
-    return weights[((out * window.kernel_h + kh) * window.kernel_w + kw) * group_in() + in];
+  // The weights of an output channel for one pixel of the window: group_in() of them.
+  const std::int8_t* weights_of(std::int64_t out, std::int64_t kh, std::int64_t kw) const {
+    return weights + ((out * window.kernel_h + kh) * window.kernel_w + kw) * group_in();
   }
 
   // The initial accumulator of an output channel.

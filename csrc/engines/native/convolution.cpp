@@ -73,6 +73,9 @@ class BoundConvolution final : public BoundKernel {
 
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
 
+  std::span<const std::byte> first_weights() const override { return weights_.block_memory(0); }
+  void fetch(std::span<const std::byte> next_weights) override { next_weights_ = next_weights; }
+
   void run(const RunArgs& args) override {
     find_residual(args, layout_.output);
     args.pool->run([&](int thread) {
@@ -90,7 +93,8 @@ class BoundConvolution final : public BoundKernel {
         const std::uint8_t* x =
             read_band(static_cast<const std::uint8_t*>(args.inputs[0]), band, copy);
         for (std::int64_t block = mine.begin; block < mine.end; ++block) {
-          run_block(static_cast<std::size_t>(block), band, x, args.output);
+          const bool last = block + 1 == mine.end && band.end == units.end;
+          run_block(static_cast<std::size_t>(block), band, x, args.output, last);
         }
         begin = band.end;
       }
@@ -237,9 +241,14 @@ class BoundConvolution final : public BoundKernel {
            x, pixels, copy);
   }
 
-  void run_block(std::size_t index, Range band, const std::uint8_t* x, void* output) const {
+  void run_block(std::size_t index, Range band, const std::uint8_t* x, void* output,
+                 bool last) const {
     const WeightBlock& weights = weights_.blocks()[index];
     ConvBlock block = weights_.block(index);
+    if (last && !next_weights_.empty()) {
+      block.prefetch = reinterpret_cast<const std::int8_t*>(next_weights_.data());
+      block.prefetch_end = block.prefetch + next_weights_.size();
+    }
     const Range pixels =
         flat_ ? flat_pixels(band) : Range{band.begin * pixels_, band.end * pixels_};
     const std::int64_t rows = flat_ ? 1 : band.end - band.begin;
@@ -265,6 +274,7 @@ class BoundConvolution final : public BoundKernel {
   bool split_blocks_ = false;  // between threads, else units are
   std::int64_t band_units_ = 0;
   std::size_t copy_bytes_ = 0, scratch_bytes_ = 0;
+  std::span<const std::byte> next_weights_;
 };
 
 std::unique_ptr<BoundKernel> PreparedConvolution::bind(std::span<const Shape> inputs,

@@ -104,7 +104,7 @@ class PreparedDepthwise final : public PreparedKernel {
             for (std::int64_t i = 0; i < group_rows_; ++i) {
               const std::int64_t kh = group * group_rows_ + i - row * window.stride_h;
               if (kh >= 0 && kh < window.kernel_h) {
-                target[i] = layer_.weight(channel, kh, kw, 0);
+                target[i] = *layer_.weights_of(channel, kh, kw);
               }
             }
             target += group_bytes() / sizeof(Weight);

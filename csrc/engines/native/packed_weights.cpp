@@ -59,8 +59,7 @@ PackedWeights::PackedWeights(const ConvLayer& layer)
     }
   }
   constants_ = LaneConstants(layer, lanes);
-  memory_.reserve(bytes);
-  std::memset(memory_.data(), 0, memory_.size());
+  memory_ = WeightMemory(bytes);
   for (const WeightBlock& block : blocks_) {
     if (layer.input_bytes() == sizeof(std::int8_t)) {
       pack<std::int8_t>(layer, block);
@@ -88,15 +87,32 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
       for (std::int64_t kw = 0; kw < layer.window.kernel_w; ++kw) {
         const std::int64_t run = rows_ ? kh : kh * layer.window.kernel_w + kw;
         const std::int64_t begin = (rows_ ? kw * members_ * layer.group_in() : 0) + group_first;
-        for (std::int64_t in = 0; in < layer.group_in(); ++in) {
+        std::int64_t in = 0;
+        if (static_cast<std::size_t>(begin) % kInputs == 0) {
+          // Whole steps.
+          Weight* step = target + kInputs * lane +
+                         (static_cast<std::size_t>(run) * run_steps +
+                          static_cast<std::size_t>(begin) / kInputs) *
+                             step_weights;
+          const std::int8_t* weights = layer.weights_of(channel, kh, kw);
+          for (; in + static_cast<std::int64_t>(kInputs) <= layer.group_in(); in += kInputs) {
+            std::copy_n(weights + in, kInputs, step);
+            step += step_weights;
+          }
+        }
+        for (; in < layer.group_in(); ++in) {
           const auto position = static_cast<std::size_t>(begin + in);
           const std::size_t step = static_cast<std::size_t>(run) * run_steps + position / kInputs;
           target[step * step_weights + kInputs * lane + position % kInputs] =
-              layer.weight(channel, kh, kw, in);
+              layer.weights_of(channel, kh, kw)[in];
         }
       }
     }
   });
+}
+
+std::span<const std::byte> PackedWeights::block_memory(std::size_t index) const {
+  return {memory_.data() + blocks_[index].weights, block_bytes(blocks_[index])};
 }
 
 ConvBlock PackedWeights::block(std::size_t index) const {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engines/native/conv_layer.h"
+#include "engines/native/weight_memory.h"
 
 namespace pyquant::native {
 
@@ -37,6 +39,7 @@ class PackedWeights {
   bool overruns() const { return run_inputs_ % step_inputs_ != 0; }
 
   std::size_t bytes() const { return memory_.size(); }
+  std::span<const std::byte> block_memory(std::size_t index) const;
   // What `convolve` needs of a block. The block after it is fetched while it is being read.
   ConvBlock block(std::size_t index) const;
 
@@ -52,7 +55,7 @@ class PackedWeights {
   bool rows_ = false;
   std::vector<WeightBlock> blocks_;
   LaneConstants constants_;
-  AlignedBuffer memory_;
+  WeightMemory memory_;
 };
 
 }  // namespace pyquant::native
