@@ -1,20 +1,43 @@
 #include "runtime/execution_plan.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
 
 #include "runtime/memory_planner.h"
 #include "runtime/ops/op_definition.h"
+#include "runtime/thread_pool.h"
 
 namespace pyquant {
+namespace {
+
+// What several threads must save at least. Work that is shared makes them exchange their halves of
+// the tensors, too, at some bytes a nanosecond.
+constexpr double kLeastShared = 15e3;  // nanoseconds
+
+// Roughly what a node takes on one core, in nanoseconds.
+double estimate(const ProgramNode& node, const Shape& output) {
+  constexpr double kElements = 8, kMultiplyAdds = 400, kWeights = 20;  // a nanosecond
+  const auto elements = static_cast<double>(output.elements());
+  double time = elements / kElements;
+  if (node.op.inputs.size() > 1 && node.op.inputs[1].constant.data != nullptr) {
+    const Shape& weight = node.op.inputs[1].constant.shape;
+    const auto weights = static_cast<double>(weight.elements());
+    const double multiply_adds = elements * weights / static_cast<double>(weight[0]);
+    time += std::max(multiply_adds / kMultiplyAdds, weights / kWeights);
+  }
+  return time;
+}
+
+}  // namespace
 
 ExecutionPlan::ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
                              std::span<const Shape> inputs, int threads)
     : shapes_(infer_shapes(program, inputs)), locations_(program.tensors.size()) {
   alias_views(program, prepared);
   place_outputs(program);
-  bind(threads);
+  bind(program, threads);
   place_in_arena(program);
 }
 
@@ -77,11 +100,16 @@ void ExecutionPlan::place_outputs(const Program::Impl& program) {
   }
 }
 
-void ExecutionPlan::bind(int threads) {
+void ExecutionPlan::bind(const Program::Impl& program, int threads) {
   for (const PreparedStep* prepared : prepared_) {
     Step step;
     step.kernel =
         prepared->kernel->bind(shapes_of(prepared->inputs), shapes_[prepared->output], threads);
+    double time = 0;
+    for (const std::size_t node : prepared->nodes) {
+      time += estimate(program.nodes[node], shapes_[program.nodes[node].output]);
+    }
+    step.alone = time < kLeastShared;
     steps_.push_back(std::move(step));
   }
   std::span<const std::byte> next_weights;
@@ -173,6 +201,7 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
     void* output = step.output.kind == Location::Kind::kOutput
                        ? outputs[step.output.index].data
                        : static_cast<void*>(arena + step.output.index);
+    pool.set_alone(step.alone);
     step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
     take_time();
   }

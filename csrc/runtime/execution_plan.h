@@ -43,6 +43,7 @@ class ExecutionPlan {
     std::vector<Location> inputs;
     Location output;
     std::size_t scratch_offset = 0;
+    bool alone = false;                       // on the calling thread only
     std::vector<const void*> input_pointers;  // filled at each run
   };
   // An output that had to be computed somewhere else (it is an input, or another output).
@@ -54,7 +55,7 @@ class ExecutionPlan {
   std::vector<Shape> infer_shapes(const Program::Impl& program, std::span<const Shape> inputs);
   void alias_views(const Program::Impl& program, const PreparedProgram& prepared);
   void place_outputs(const Program::Impl& program);
-  void bind(int threads);
+  void bind(const Program::Impl& program, int threads);
   void place_in_arena(const Program::Impl& program);
   std::vector<Shape> shapes_of(std::span<const std::size_t> tensors) const;
 

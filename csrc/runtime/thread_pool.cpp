@@ -55,8 +55,10 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::run(ThreadTask task) {
-  if (workers_.empty()) {
-    task(0);
+  if (workers_.empty() || alone_) {
+    for (int thread = 0; thread < size(); ++thread) {
+      task(thread);
+    }
     return;
   }
   task_ = &task;

@@ -45,11 +45,16 @@ class ThreadPool {
   // all are done. The task must not throw.
   void run(ThreadTask task);
 
+  // While set, `run` calls all of task(0) … task(size() - 1) on the caller, one after the other:
+  // for work that takes less time than waking the others and fetching what they have computed.
+  void set_alone(bool alone) { alone_ = alone; }
+
  private:
   void work(int thread);
   void stop();
 
   std::vector<std::thread> workers_;
+  bool alone_ = false;
   const ThreadTask* task_ = nullptr;
   std::atomic<std::uint32_t> generation_{0};
   std::atomic<int> pending_{0};
