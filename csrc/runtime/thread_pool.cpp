@@ -12,8 +12,9 @@
 namespace pyquant {
 namespace {
 
-// About 100 microseconds: longer than the gap between two operators, shorter than anybody notices.
-constexpr int kSpins = 2000;
+// One to two milliseconds: longer than the steps of a run that the caller does alone, after which
+// waking a thread that sleeps costs more than the next step; shorter than anybody notices.
+constexpr int kSpins = 40000;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
