@@ -91,14 +91,9 @@ def test_conv_bn_relu_is_within_a_step(kind: str, activation: str, engine: str) 
         ideal = norm.double()(ideal).clamp(low, high)
         norm.float()
     y = QParams(float(ideal.max() - ideal.min()) / 200, 80 if low < 0 else 0)
-    try:
-        operator = ConvBnRelu2d(
-            weight, bias, X, y, batch_norm=norm, activation=name, engine=engine, **options
-        )
-    except UnsupportedError:
-        if engine != "native":
-            raise
-        pytest.skip("native has no convolution for this CPU")
+    operator = ConvBnRelu2d(
+        weight, bias, X, y, batch_norm=norm, activation=name, engine=engine, **options
+    )
     assert engine in ("auto", operator.engine)
     steps = ideal_steps(ideal, y).permute(0, 2, 3, 1)
     assert float((operator(x).double() - steps).abs().max()) < 1
@@ -140,12 +135,7 @@ def test_linear_relu_is_within_a_step(shape: tuple[int, ...], activation: str, e
     name, low, high = ACTIVATIONS[activation]
     ideal = F.linear(dequantize(x, X), weight.double(), bias.double()).clamp(low, high)
     y = QParams(float(ideal.max() - ideal.min()) / 200, 80 if low < 0 else 0)
-    try:
-        operator = LinearRelu(weight, bias, X, y, activation=name, engine=engine)
-    except UnsupportedError:
-        if engine != "native":
-            raise
-        pytest.skip("native has no linear layer for this CPU")
+    operator = LinearRelu(weight, bias, X, y, activation=name, engine=engine)
     assert float((operator(x).double() - ideal_steps(ideal, y)).abs().max()) < 1
 
 

@@ -12,9 +12,15 @@
 
 namespace pyquant {
 
+inline constexpr std::size_t kCacheLine = 64;
+
+constexpr std::size_t align_to_cache_line(std::size_t bytes) {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
 class AlignedBuffer {
  public:
-  static constexpr std::size_t kAlignment = 64;
+  static constexpr std::size_t kAlignment = kCacheLine;
   // Buffers of at least this size are aligned to it, and the system is asked to back them with
   // pages of it.
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;

@@ -7,10 +7,6 @@
 namespace pyquant {
 namespace {
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
 bool overlap_in_time(const Lifetime& a, const Lifetime& b) {
   return a.first <= b.last && b.first <= a.last;
 }
@@ -27,7 +23,7 @@ std::size_t plan_memory(std::vector<Lifetime>& lifetimes) {
   std::vector<std::size_t> placed;  // indices, by ascending offset
   for (const std::size_t index : order) {
     Lifetime& tensor = lifetimes[index];
-    const std::size_t bytes = aligned(tensor.bytes);
+    const std::size_t bytes = align_to_cache_line(tensor.bytes);
     std::size_t best_offset = 0;
     std::size_t best_gap = SIZE_MAX;
     std::size_t end = 0;  // of what is placed so far and lives at the same time
@@ -40,7 +36,7 @@ std::size_t plan_memory(std::vector<Lifetime>& lifetimes) {
         best_gap = other.offset - end;
         best_offset = end;
       }
-      end = std::max(end, other.offset + aligned(other.bytes));
+      end = std::max(end, other.offset + align_to_cache_line(other.bytes));
     }
     tensor.offset = best_gap == SIZE_MAX ? end : best_offset;
     arena = std::max(arena, tensor.offset + bytes);

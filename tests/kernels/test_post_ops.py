@@ -9,36 +9,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import ProgramBuilder, table
 
 from kernels.engines import assert_equal
 from kernels.strategies import Weighted, adds, convolutions, linears, qparams, seeds, uint8
 from pyquant import _C
 from pyquant.ir import ops
-from pyquant.ir.program import DType, Node, Program, Tensor
+from pyquant.ir.program import DType, Program, Tensor
 from pyquant.operators import QParams
 from pyquant.targets import ProgramModule
 
 
-class _Chain:
-    """A Program that grows at its end."""
-
-    def __init__(self) -> None:
-        self.program = Program(name="chain")
+class _Chain(ProgramBuilder):
+    """A Program whose tensors have the qparams of the strategies."""
 
     def activation(self, shape: tuple[int, ...], qp: QParams) -> int:
-        scale = np.array([qp.scale], np.float32)
-        name = f"t{len(self.program.tensors)}"
-        return self.program.add_tensor(Tensor(name, DType.uint8, shape, scale, qp.zero_point))
+        return self.uint8(shape, qp.scale, qp.zero_point)
 
-    def input(self, shape: tuple[int, ...], qp: QParams) -> int:
-        self.program.inputs.append(self.activation(shape, qp))
-        return self.program.inputs[-1]
-
-    def node(self, op: ops.Op, inputs: list[int], shape: tuple[int, ...], qp: QParams) -> int:
-        output = self.activation(shape, qp)
-        name = f"n{len(self.program.nodes)}"
-        self.program.nodes.append(Node(name, op, inputs, output))
-        return output
+    def append(self, op: ops.Op, inputs: list[int], shape: tuple[int, ...], qp: QParams) -> int:
+        return self.node(op, inputs, self.activation(shape, qp))
 
     def weighted(self, case: Weighted, source: int, shape: tuple[int, ...]) -> int:
         assert case.y is not None
@@ -49,7 +38,7 @@ class _Chain:
             Tensor(f"b{number}", DType.int32, bias.shape, data=bias),
         ]
         indices = [self.program.add_tensor(constant) for constant in constants]
-        return self.node(case.op, [source, *indices], shape, case.y)
+        return self.append(case.op, [source, *indices], shape, case.y)
 
 
 def _output_shape(case: Weighted, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -64,11 +53,6 @@ def _output_shape(case: Weighted, shape: tuple[int, ...]) -> tuple[int, ...]:
     height = positions(shape[1], window.kernel_h, window.stride_h, pads[0], window.dilation_h)
     width = positions(shape[2], window.kernel_w, window.stride_w, pads[1], window.dilation_w)
     return (shape[0], height, width, case.weight_shape[0])
-
-
-def _table(seed: int) -> ops.LookupTable:
-    values = np.random.default_rng(seed).integers(0, 256, 256, dtype=np.uint8)
-    return ops.LookupTable(values.tobytes())
 
 
 @st.composite
@@ -123,14 +107,14 @@ def test_one_post_op(isa: str, data: st.DataObject) -> None:
     shape = case.input_shapes[0]
     y_shape = _output_shape(case, shape)
     inputs = [case.inputs[0]]
-    y = chain.weighted(case, chain.input(shape, case.x), y_shape)
+    y = chain.weighted(case, chain.input(chain.activation(shape, case.x)), y_shape)
     if post_op == "table":
-        y = chain.node(_table(case.seed), [y], y_shape, data.draw(qparams))
+        y = chain.append(table(case.seed), [y], y_shape, data.draw(qparams))
     else:
         op, qp = data.draw(adds())
-        other = chain.input(y_shape, data.draw(qparams))
+        other = chain.input(chain.activation(y_shape, data.draw(qparams)))
         inputs.append(uint8(data.draw(seeds), y_shape))
-        y = chain.node(op, [other, y] if post_op != "add" else [y, other], y_shape, qp)
+        y = chain.append(op, [other, y] if post_op != "add" else [y, other], y_shape, qp)
     chain.program.outputs = [y]
     _check(chain.program, inputs, isa, case.threads)
 
@@ -144,17 +128,17 @@ def test_many(isa: str, data: st.DataObject) -> None:
     chain = _Chain()
     shape = case.input_shapes[0]
     y_shape = _output_shape(case, shape)
-    x = chain.input(shape, case.x)
+    x = chain.input(chain.activation(shape, case.x))
     values = [chain.weighted(case, x, y_shape), chain.weighted(twin, x, y_shape)]
     for number in range(data.draw(st.integers(1, 4))):
         if data.draw(st.booleans()):
             source = data.draw(st.sampled_from(values))
-            table = _table(case.seed + number)
-            values.append(chain.node(table, [source], y_shape, data.draw(qparams)))
+            op = table(case.seed + number)
+            values.append(chain.append(op, [source], y_shape, data.draw(qparams)))
         else:
             operands = [data.draw(st.sampled_from(values)) for _ in range(2)]
             op, qp = data.draw(adds())
-            values.append(chain.node(op, operands, y_shape, qp))
+            values.append(chain.append(op, operands, y_shape, qp))
     read = {index for node in chain.program.nodes for index in node.inputs}
     extra = set(data.draw(st.lists(st.sampled_from(values), max_size=1)))
     chain.program.outputs = [v for v in values if v not in read or v in extra]

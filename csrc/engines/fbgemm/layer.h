@@ -26,9 +26,6 @@ struct Layer {
   const std::int8_t* weights = nullptr;  // [out_channels, depth()], borrowed from the Operator
 };
 
-// Parts of scratch memory start on cache lines of their own.
-constexpr std::size_t align_to_cache_line(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // The images of one bound shape. A pointwise convolution needs no neighbours, so that its pixels
 // (and a Linear's rows) are images of one pixel.
 struct Images {

@@ -10,17 +10,13 @@
 #include "engines/native/native_engine.h"
 #include "engines/native/shares.h"
 #include "kernels/kernel_table.h"
+#include "runtime/aligned_buffer.h"
 
 namespace pyquant::native {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 // Each phase is a convolution, and a large stride has many.
 constexpr std::int32_t kMaxStride = 16;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 // One axis of a ConvTranspose2d.
 struct Axis {
@@ -136,8 +132,9 @@ class BoundConvTranspose2d final : public BoundKernel {
       parts_.push_back({phase.first_row, phase.first_column, shape,
                         phase.convolution->bind(inputs, shape, threads)});
       if (!direct()) {
-        pixels_bytes_ = std::max(pixels_bytes_, aligned(static_cast<std::size_t>(shape.elements()) *
-                                                        prepared.output_size));
+        pixels_bytes_ = std::max(
+            pixels_bytes_,
+            align_to_cache_line(static_cast<std::size_t>(shape.elements()) * prepared.output_size));
       }
       scratch_bytes_ = std::max(scratch_bytes_, parts_.back().convolution->scratch_bytes());
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engines/native/divide_up.h"
 #include "engines/native/input_copy.h"
 #include "engines/native/packed_weights.h"
 #include "engines/native/post_ops.h"
@@ -23,8 +24,6 @@ constexpr std::int64_t kFlatPixels = 28;
 // Rows of fewer pixels are gathered where enough output channels make up for the copying.
 constexpr std::int64_t kNarrowRow = 12;
 constexpr std::int64_t kGatherChannels = 256;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class PreparedConvolution final : public PreparedKernel {
  public:
@@ -192,7 +191,7 @@ class BoundConvolution final : public BoundKernel {
     const std::int64_t bytes =
         flat_ ? band_units_ * unit_bytes() : images_.input_rows(band_units_) * row_bytes_;
     // With room for the excess of the last run.
-    copy_bytes_ = (static_cast<std::size_t>(bytes) + 4 + 63) / 64 * 64;
+    copy_bytes_ = align_to_cache_line(static_cast<std::size_t>(bytes) + 4);
     scratch_bytes_ = copy_bytes_ * static_cast<std::size_t>(threads);
   }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engines/native/convolution.h"
+#include "engines/native/divide_up.h"
 #include "engines/native/post_ops.h"
 #include "runtime/thread_pool.h"
 
@@ -16,8 +17,6 @@ constexpr std::int64_t kColumnBytes = 32 * 1024;
 // Of all instruction sets.
 constexpr std::size_t kMostGroupRows = 4;
 constexpr std::size_t kMostLanes = 64;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class PreparedDepthwise final : public PreparedKernel {
  public:

@@ -1,5 +1,6 @@
 
 #include "engines/native/native_engine.h"
+#include "engines/native/post_ops.h"
 #include "engines/native/shares.h"
 #include "kernels/kernel_table.h"
 #include "quant/requantize.h"
@@ -14,16 +15,12 @@ class BoundAdd final : public BoundKernel {
       : count_(output.elements()) {
     const auto& attributes = std::get<Add>(op.attributes);
     range_ = {op.output.qparams.zero_point, attributes.output_min, attributes.output_max};
-    const float output_scale = op.output.qparams.scale;
     // The kernel takes the float32 operand first; addition of two operands commutes exactly.
     float_ = op.inputs[0].dtype == DType::kFloat32 || op.inputs[1].dtype == DType::kFloat32;
     swapped_ = op.inputs[1].dtype == DType::kFloat32;
-    float_multiplier_ = inverse_of(output_scale);
-    const auto operand = [&](const Operand& input) {
-      return AddOperand{input.qparams.scale / output_scale, input.qparams.zero_point};
-    };
-    a_ = operand(op.inputs[swapped_ ? 1 : 0]);
-    b_ = operand(op.inputs[swapped_ ? 0 : 1]);
+    float_multiplier_ = inverse_of(op.output.qparams.scale);
+    a_ = add_operand(op, swapped_ ? 1 : 0);
+    b_ = add_operand(op, swapped_ ? 0 : 1);
   }
 
   void run(const RunArgs& args) override {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engines/native/divide_up.h"
+
 namespace pyquant::native {
 namespace {
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // How many groups to merge: the number with the least work, in vector operations.
 std::int64_t merged_members(const ConvLayer& layer) {

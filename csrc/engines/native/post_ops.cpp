@@ -13,14 +13,16 @@ bool sum_fits_int32(const ResidualAdd& add) {
 
 }  // namespace
 
+AddOperand add_operand(const Operator& add, std::size_t input) {
+  const QParams& qparams = add.inputs[input].qparams;
+  return {qparams.scale / add.output.qparams.scale, qparams.zero_point};
+}
+
 ResidualAdd residual_add(const PostOp& post_op) {
   const Operator& op = *post_op.op;
-  const auto operand = [&](const Operand& input) {
-    return AddOperand{input.qparams.scale / op.output.qparams.scale, input.qparams.zero_point};
-  };
   const auto& attributes = std::get<Add>(op.attributes);
-  return {operand(op.inputs[post_op.input]),
-          operand(op.inputs[1 - post_op.input]),
+  return {add_operand(op, post_op.input),
+          add_operand(op, 1 - post_op.input),
           {op.output.qparams.zero_point, attributes.output_min, attributes.output_max},
           0};
 }

@@ -12,6 +12,9 @@ namespace pyquant::native {
 // instruction set has it.
 bool fuses(const Operator& op, std::span<const PostOp> post_ops);
 
+// What an Add multiplies the uint8 operand number `input` by.
+AddOperand add_operand(const Operator& add, std::size_t input);
+
 // The Add of a PostOp that `fuses` accepts. Its distance is known at run time.
 ResidualAdd residual_add(const PostOp& post_op);
 

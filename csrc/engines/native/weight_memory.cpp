@@ -42,9 +42,7 @@ std::shared_ptr<std::byte> own(std::size_t bytes) {
 
 }  // namespace
 
-WeightMemory::WeightMemory(std::size_t bytes)
-    : size_((bytes + AlignedBuffer::kAlignment - 1) / AlignedBuffer::kAlignment *
-            AlignedBuffer::kAlignment) {
+WeightMemory::WeightMemory(std::size_t bytes) : size_(align_to_cache_line(bytes)) {
   const bool shared = kLeastShared <= size_ && size_ <= kChunkBytes;
   memory_ = shared ? take(size_) : own(size_);
   std::memset(memory_.get(), 0, size_);
