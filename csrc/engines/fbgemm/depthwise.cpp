@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/aligned_buffer.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::fbgemm_engine {

@@ -7,6 +7,7 @@
 #include "engines/fbgemm/blocking.h"
 #include "engines/fbgemm/fused.h"
 #include "engines/fbgemm/saturation.h"
+#include "runtime/aligned_buffer.h"
 
 namespace pyquant::fbgemm_engine {
 namespace {

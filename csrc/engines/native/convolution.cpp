@@ -11,6 +11,7 @@
 #include "engines/native/input_copy.h"
 #include "engines/native/packed_weights.h"
 #include "engines/native/post_ops.h"
+#include "runtime/aligned_buffer.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
