@@ -15,7 +15,7 @@ constexpr std::size_t kTileRows = 16;
 constexpr std::size_t kTileSteps = 16;  // of 4 bytes
 // With fewer steps for each output, moving the accumulators to vector registers costs more than the
 // multiplications save.
-constexpr std::size_t kLeastSteps = 12;
+constexpr std::size_t kLeastSteps = 8;
 
 // How the outputs are cut into tiles, all of one size; where they do not fit, the last of a row
 // overlaps the one before it.
@@ -139,7 +139,7 @@ class PendingStores {
       __m512i values[kStep * kVectors];
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < kStep * kVectors; ++i) {
-        values[i] = _mm512_load_si512(sums + 16 * i);
+        values[i] = with_offsets(sums + 16 * i, i % kVectors);
       }
       packer_.store(values, static_cast<int>(end - pixel), y, stride_);
       sums += 16 * kVectors * kStep;
@@ -147,11 +147,23 @@ class PendingStores {
     }
   }
 
+  // The tiles begin at zero: loading the offsets into them takes longer than adding them here,
+  // above all while another hardware thread of the core loads as well.
+  PYQUANT_INLINE __m512i with_offsets(const std::int32_t* sums, std::size_t vector) const {
+    return _mm512_add_epi32(_mm512_load_si512(sums),
+                            _mm512_load_si512(block_.offsets + 16 * vector));
+  }
+
   __attribute__((noinline)) void store_slowly(const std::int32_t* sums, std::size_t begin,
                                               std::size_t end) const {
     const std::size_t size = output_size(layout_);
     for (std::size_t pixel = begin; pixel < end; ++pixel, sums += 16 * kVectors) {
-      avx512_vnni::store_pixel(layout_.output, sums, block_.multipliers, kVectors, block_.channels,
+      alignas(64) std::int32_t values[16 * kVectors];
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kVectors; ++i) {
+        _mm512_store_si512(values + 16 * i, with_offsets(sums + 16 * i, i));
+      }
+      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors, block_.channels,
                                y_[tile_] + pixel * stride_ * size);
     }
   }
@@ -175,16 +187,14 @@ inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& 
                      const TileInput* tiles, int vector, PendingStores<kVectors, kPostOp>& pending,
                      std::size_t share, std::int32_t* sums) {
   constexpr std::size_t kStride = 64 * kVectors;
-  const std::int32_t* offsets = block.offsets + 16 * vector;
-  // A stride of zero gives every pixel the same start.
-  _tile_loadd(0, offsets, 0);
+  _tile_zero(0);
   if constexpr (kCount > 1) {
-    _tile_loadd(1, offsets + 16, 0);
+    _tile_zero(1);
   }
   if constexpr (kTiles > 1) {
-    _tile_loadd(2, offsets, 0);
+    _tile_zero(2);
     if constexpr (kCount > 1) {
-      _tile_loadd(3, offsets + 16, 0);
+      _tile_zero(3);
     }
   }
   const std::int8_t* weights = block.weights + 64 * vector;
