@@ -2,12 +2,14 @@
 
 >>> bundle = pyquant.mobile.export(model, "bundle/", example_inputs=photo)   # doctest: +SKIP
 >>> pyquant.mobile.verify("bundle/")                                        # doctest: +SKIP
+>>> pyquant.mobile.export_platforms(model, "out/")   # out/android, out/ios, and a zip of each
 
 The folder holds
 
 =====================  ============================================================================
 ``model.pte``          ExecuTorch with XNNPACK (Android, iOS), for the shapes of the example inputs
 ``model.ptl``          PyTorch Mobile's lite interpreter with QNNPACK, from 1.13.1 on, any batch
+``model.pt``           full TorchScript for LibTorch in C++, if asked for
 ``model.pyq``          pyquant's own runtime (C++ or Python)
 ``golden_input.bin``   raw little-endian float32, and what every file gives for it:
 ``golden_output.bin``
@@ -43,17 +45,21 @@ from pyquant.mobile.manifest import (
     TensorRecord,
     Tolerance,
 )
+from pyquant.mobile.platforms import PLATFORMS, Platform, export_platforms
 from pyquant.mobile.verify import Verification, verify
 
 __all__ = [
+    "PLATFORMS",
     "Bundle",
     "Difference",
     "FileRecord",
     "Manifest",
+    "Platform",
     "Preprocessing",
     "TensorRecord",
     "Tolerance",
     "Verification",
     "export",
+    "export_platforms",
     "verify",
 ]

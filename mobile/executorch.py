@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyquant.errors import ExportError
 from pyquant.mobile.quiet import quiet
@@ -17,15 +18,29 @@ MIN_RUNTIME = "1.1.0"
 
 
 def to_executorch(
-    graph: torch.fx.GraphModule, example_inputs: tuple[Tensor, ...]
+    module: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    largest_batch: int | None = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of a ``.pte`` file for the shapes of ``example_inputs`` (float32, NCHW).
+    """The bytes of a ``.pte`` file.
 
-    ``graph`` holds quantized_decomposed q/dq operators around float ones. Also returns the number
-    of ``delegates`` (subgraphs that XNNPACK runs) and the ``undelegated`` operators with their
-    counts; one delegate and none left over is what a phone wants.
+    Args:
+        module: quantized_decomposed q/dq operators around float ones: a :class:`QdqModule`, or a
+            graph that PT2E converted.
+        example_inputs: float32, NCHW if rank 4. The file takes exactly these shapes,
+        largest_batch: or any batch from 1 to this.
+        constants: What methods without arguments return, by their names; numbers, text or lists
+            of numbers.
 
-    Raises :class:`ExportError` if ExecuTorch is missing or cannot express the graph.
+    Returns:
+        The file, and the number of ``delegates`` (subgraphs that XNNPACK runs) and the
+        ``undelegated`` operators with their counts; one delegate and none left over is what a
+        phone wants.
+
+    Raises:
+        ExportError: ExecuTorch is missing or cannot express the module.
     """
     with quiet():
         try:
@@ -39,15 +54,28 @@ def to_executorch(
             ) from error
         try:
             with torch.no_grad():
-                exported = torch.export.export(graph, example_inputs)
                 edge = exir.to_edge_transform_and_lower(
-                    exported, partitioner=[xnnpack.XnnpackPartitioner()]
+                    _export(module, example_inputs, largest_batch),
+                    partitioner=[xnnpack.XnnpackPartitioner()],
+                    constant_methods=dict(constants or {}),
                 )
                 details = _delegation(edge.exported_program().graph_module)
                 content = bytes(edge.to_executorch().buffer)
         except Exception as error:
             raise ExportError(f"the executorch export failed: {error}") from error
     return content, details
+
+
+def _export(
+    module: nn.Module, example_inputs: tuple[Tensor, ...], largest_batch: int | None
+) -> torch.export.ExportedProgram:
+    if largest_batch is None:
+        return torch.export.export(module, example_inputs)
+    # torch.export takes a size of 1 for a constant.
+    examples = tuple(value[:1].expand(2, *value.shape[1:]).contiguous() for value in example_inputs)
+    batch = torch.export.Dim("batch", min=1, max=largest_batch)
+    shapes = tuple({0: batch} for _ in examples)
+    return torch.export.export(module, examples, dynamic_shapes=(shapes,))
 
 
 def _delegation(graph: torch.fx.GraphModule) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Preprocessing:
     """How an app makes the model's input from an image; all fields are optional.
 
     Attributes:
-        resize: Height and width that the image is resized to.
+        resize: Height and width that the image covers after resizing, with its proportions kept;
+            equal numbers are the length of its shorter side.
         crop: Height and width of the centre crop after that.
         mean, std: Per channel, in units of the scaled pixel: ``(pixel * scale - mean) / std``.
         scale: What a pixel value 0..255 is multiplied by.
@@ -94,7 +95,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that an app, or :func:`pyquant.mobile.verify`, needs to know."""
+    """Everything that an app, or :func:`pyquant.mobile.verify`, needs to know.
+
+    ``float_operators`` are those of the model that are not in int8, with the reasons;
+    ``platform`` is ``"android"`` or ``"ios"`` for a bundle that is meant for one; ``documents`` are
+    further files in the folder, for people.
+    """
 
     model_name: str
     created_by: str
@@ -106,6 +112,9 @@ class Manifest:
     golden_output: str = "golden_output.bin"
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    float_operators: tuple[str, ...] = ()
+    platform: str | None = None
+    documents: tuple[str, ...] = ()
     libraries: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
     schema_version: int = SCHEMA_VERSION
@@ -116,7 +125,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        fields = dataclasses.asdict(self)
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -141,7 +151,7 @@ class Manifest:
             manifest = _record(cls, fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ExportError(f"{FILE_NAME} is damaged: {error}") from error
-        for name in [record.name for record in manifest.files]:
+        for name in (*(record.name for record in manifest.files), *manifest.documents):
             if PurePosixPath(name).name != name or "\\" in name or name in ("", ".."):
                 raise ExportError(f"{FILE_NAME} names a file outside the bundle: {name!r}")
         return manifest

@@ -33,6 +33,14 @@ def run_torchscript(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
         return as_list(load(str(path))(*inputs))
 
 
+def run_libtorch(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """A TorchScript ``.pt`` through ``torch.jit.load`` with the process's quantized engine."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        load: Any = torch.jit.load
+        return as_list(load(str(path))(*inputs))
+
+
 def run_executorch(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
     """A ``.pte`` through ExecuTorch's runtime with the XNNPACK backend."""
     with quiet():
@@ -54,6 +62,7 @@ RUNNERS: dict[str, Callable[[Path, Sequence[Tensor]], list[Tensor]]] = {
     "program": run_program,
     "executorch": run_executorch,
     "torchscript": run_torchscript,
+    "libtorch": run_libtorch,
 }
 
 

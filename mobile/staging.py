@@ -52,7 +52,7 @@ def check_replaceable(output: Path) -> None:
     known: set[str] = set()
     with contextlib.suppress(OSError, ExportError, UnicodeDecodeError):
         manifest = Manifest.from_json((output / FILE_NAME).read_text(encoding="utf-8"))
-        known = {FILE_NAME, *(record.name for record in manifest.files)}
+        known = {FILE_NAME, *(record.name for record in manifest.files), *manifest.documents}
     strangers = sorted(names - known)
     if strangers:
         raise IoError(

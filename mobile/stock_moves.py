@@ -63,7 +63,7 @@ class ResizeNearestLayer(nn.Module):
 
     def __init__(self, op: ops.ResizeNearest) -> None:
         super().__init__()
-        self.size, self.scale = _size_or_scale(op)
+        self.size, self.scale = size_or_scale(op)
 
     def forward(self, x: Tensor) -> Tensor:
         """quint8 to quint8."""
@@ -75,7 +75,7 @@ class ResizeBilinearLayer(nn.Module):
 
     def __init__(self, op: ops.ResizeBilinear, output: IrTensor) -> None:
         super().__init__()
-        self.size, self.scale = _size_or_scale(op)
+        self.size, self.scale = size_or_scale(op)
         self.align_corners = op.align_corners
         self.output_scale, self.zero_point = qparams(output)
 
@@ -92,7 +92,7 @@ def torch_dim(axis: int, rank: int) -> int:
     return (0, 2, 3, 1)[axis] if rank == 4 else axis
 
 
-def _size_or_scale(
+def size_or_scale(
     op: ops.ResizeNearest | ops.ResizeBilinear,
 ) -> tuple[list[int] | None, list[float] | None]:
     """What ``interpolate`` takes: it knows either sizes or scale factors."""

@@ -10,8 +10,9 @@ and come back as the same int32 up to 2**22.
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,12 +22,10 @@ from pyquant.errors import ExportError, UnsupportedError
 from pyquant.ir import ops
 from pyquant.ir.program import DType, Program
 from pyquant.ir.program import Tensor as IrTensor
+from pyquant.mobile import lite_file
 from pyquant.mobile.stock_layers import FloatConvLayer, FloatLinearLayer
 from pyquant.mobile.stock_program import build_layer
 from pyquant.mobile.stock_tables import TableLayer
-
-#: The oldest runtime that a file was seen to run on with the same numbers.
-MIN_RUNTIME = "1.13.1"
 
 
 @contextlib.contextmanager
@@ -135,8 +134,40 @@ def to_torchscript(
     (float32, NCHW if rank 4; zeros of the Program's shapes if ``None``) as far as the model
     allows.
 
-    Raises :class:`ExportError` that names the layer which stock operators cannot express.
+    Raises:
+        ExportError: A layer cannot be expressed in stock operators, or the file needs what the
+            oldest runtime does not have (see ``lite_file``); the message names it.
     """
+
+    def save(frozen: Any) -> bytes:
+        content = lite_file.compress(frozen._save_to_buffer_for_lite_interpreter())
+        lite_file.check(content)
+        return content
+
+    return _traced(program, example_inputs, save)
+
+
+def to_libtorch(
+    program: Program, example_inputs: tuple[Tensor, ...] | None = None
+) -> tuple[bytes, list[str]]:
+    """The same as a full TorchScript file (``.pt``), for LibTorch in C++ or ``torch.jit.load``.
+
+    It runs with every quantized engine (``x86``, ``fbgemm``, ``onednn``, ``qnnpack``).
+    """
+
+    def save(frozen: Any) -> bytes:
+        buffer = io.BytesIO()
+        torch.jit.save(frozen, buffer)
+        return buffer.getvalue()
+
+    return _traced(program, example_inputs, save)
+
+
+def _traced(
+    program: Program,
+    example_inputs: tuple[Tensor, ...] | None,
+    save: Callable[[Any], bytes],
+) -> tuple[bytes, list[str]]:
     if example_inputs is None:
         shapes = [program.tensors[index].shape for index in program.inputs]
         example_inputs = tuple(torch.zeros(shape) for shape in shapes)
@@ -146,8 +177,7 @@ def to_torchscript(
         try:
             trace: Any = torch.jit.trace
             traced = trace(module, example_inputs, check_trace=False)
-            frozen = torch.jit.freeze(traced)
-            content: bytes = frozen._save_to_buffer_for_lite_interpreter()
+            content = save(torch.jit.freeze(traced))
         except RuntimeError as error:
             raise ExportError(f"the TorchScript export failed: {error}") from error
     return content, module.notes()

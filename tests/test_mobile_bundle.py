@@ -17,8 +17,7 @@ from torch import nn
 import pyquant
 from pyquant import mobile
 from pyquant.errors import ExportError, IoError
-from pyquant.mobile import bundle as bundle_module
-from pyquant.mobile import compare
+from pyquant.mobile import compare, target_writer
 from pyquant.mobile.manifest import Manifest
 
 NAMES = {
@@ -226,12 +225,12 @@ def test_a_wrong_result_stops_the_export_and_keeps_the_old_bundle(
 ) -> None:
     old = export_ptl(model, tmp_path / "net")
     before = {path.name: path.read_bytes() for path in old.path.iterdir()}
-    real = bundle_module.torchscript.to_torchscript
+    real = target_writer.torchscript.to_torchscript
     torch.manual_seed(9)
     x = torch.randn(1, 3, 16, 16)
     wrong = pyquant.quantize(Net().eval(), x, [x], progress=False).program
     monkeypatch.setattr(
-        bundle_module.torchscript, "to_torchscript", lambda _, inputs: real(wrong, inputs)
+        target_writer.torchscript, "to_torchscript", lambda _, inputs: real(wrong, inputs)
     )
     with pytest.raises(ExportError, match="torchscript file disagrees"):
         export_ptl(model, tmp_path / "net")
@@ -297,14 +296,13 @@ def test_missing_parents_are_made(model: pyquant.QuantizedModule, tmp_path: Path
     assert (tmp_path / "a" / "b" / "net" / "model.ptl").exists()
 
 
-def test_a_loaded_model_exports_to_torchscript_but_not_to_executorch(
-    made: mobile.Bundle, tmp_path: Path
-) -> None:
+def test_a_loaded_model_exports_to_every_target(made: mobile.Bundle, tmp_path: Path) -> None:
     loaded = pyquant.load(made.path / "model.pyq")
-    export_ptl(loaded, tmp_path / "net")
-    with pytest.raises(ExportError, match=r"graph from pyquant\.convert"):
-        mobile.export(loaded, tmp_path / "other", targets=("executorch",), progress=False)
-    assert not (tmp_path / "other").exists()
+    targets = ("executorch", "torchscript", "libtorch")
+    bundle = mobile.export(loaded, tmp_path / "net", targets=targets, progress=False)
+    differences = mobile.verify(bundle.path).differences
+    assert set(differences) == {"program", *targets}
+    assert all(difference.cosine > 0.999 for difference in differences.values())
 
 
 def test_unknown_targets_and_preprocessing_are_refused(

@@ -10,6 +10,7 @@ import click
 from pyquant.cli.bench import bench
 from pyquant.cli.console import show_error, silence_libraries
 from pyquant.cli.demo import demo
+from pyquant.cli.export import export
 from pyquant.cli.inspection import inspect
 from pyquant.cli.quantize import quantize
 from pyquant.cli.verify import verify
@@ -45,7 +46,7 @@ def main() -> None:
     """
 
 
-for _command in (demo, quantize, inspect, bench, verify):
+for _command in (demo, quantize, inspect, bench, export, verify):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -95,15 +95,25 @@ def _import(module: str, hint: str) -> Any:
 
 
 def _from_export(path: Path) -> LoadedModel:
-    if not path.is_file():
-        raise IoError(f"there is no file {path}")
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # zip, pickle and JSON errors alike
-        raise CaptureError(f"{path} is no exported program: {_reason(error)}") from error
+    program = load_exported(path)
     examples = program.example_inputs
     inputs = examples[0] if examples is not None and not examples[1] else None
     return LoadedModel(path.stem, program.module(), inputs or None)
+
+
+def load_exported(path: Path) -> torch.export.ExportedProgram:
+    """What ``torch.export.save`` wrote.
+
+    Raises:
+        CaptureError: It is no such file.
+        IoError: There is none.
+    """
+    if not path.is_file():
+        raise IoError(f"there is no file {path}")
+    try:
+        return torch.export.load(path)
+    except Exception as error:  # zip, pickle and JSON errors alike
+        raise CaptureError(f"{path} is no exported program: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -214,21 +214,13 @@ def _write(
         quantized.save(output / "model.pyq")
         show(f"wrote {output / 'model.pyq'}")
         return
-    description = None
-    if preparation is not None:
-        description = mobile.Preprocessing(
-            resize=None if preparation.resize is None else (preparation.resize,) * 2,
-            crop=preparation.crop,
-            mean=preparation.mean,
-            std=preparation.std,
-        )
     with stage(f"Exporting to {', '.join(phones)}, and running every file once"):
         bundle = mobile.export(
             quantized,
             output,
             targets=phones,
             example_inputs=examples,
-            preprocessing=description,
+            preprocessing=None if preparation is None else preparation.for_apps(),
             progress=False,
         )
     for record in bundle.manifest.files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from pyquant.errors import CalibrationError, IoError
 from pyquant.ir.program import DType, Program
+
+if TYPE_CHECKING:
+    from pyquant.mobile import Preprocessing
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -37,6 +40,17 @@ class ImagePreprocessing:
     def imagenet(cls) -> ImagePreprocessing:
         """The usual evaluation of ImageNet models: resize 256, crop 224."""
         return cls(256, (224, 224), _IMAGENET_MEAN, _IMAGENET_STD)
+
+    def for_apps(self) -> Preprocessing:
+        """The same for a bundle's manifest."""
+        from pyquant.mobile import Preprocessing
+
+        return Preprocessing(
+            resize=None if self.resize is None else (self.resize,) * 2,
+            crop=self.crop,
+            mean=self.mean,
+            std=self.std,
+        )
 
     def __call__(self, image: Any) -> Tensor:
         """A ``PIL.Image`` in RGB as a float32 tensor ``[3, H, W]``."""
