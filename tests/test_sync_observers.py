@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -74,24 +75,19 @@ def test_two_processes_calibrate_as_one(tmp_path: Path) -> None:
                 assert torch.equal(first, expected), (observer, name)
 
 
-def test_the_example_alone_and_by_torchrun() -> None:
-    alone = [sys.executable, str(EXAMPLE)]
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
+def test_the_example_alone_and_by_torchrun(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [sys.executable, *launch, str(EXAMPLE)], capture_output=True, text=True, timeout=240
+    )
+    assert run.returncode == 0, run.stderr
+    found = [
+        re.findall(r"processes: (\d); sum of outputs: (\S+)", text)
+        for text in (capsys.readouterr().out, run.stdout)
     ]
-    sums = []
-    for command in (alone, [*launch, str(EXAMPLE)]):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=240)
-        assert run.returncode == 0, run.stderr
-        (found,) = re.findall(r"processes: (\d); sum of outputs: (\S+)", run.stdout)
-        sums.append(found)
-    assert [processes for processes, _ in sums] == ["1", "2"]
-    assert sums[0][1] == sums[1][1]
+    assert [processes for ((processes, _),) in found] == ["1", "2"]
+    assert found[0][0][1] == found[1][0][1]
 
 
 def test_what_cannot_be_synchronised() -> None:

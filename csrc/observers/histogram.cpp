@@ -10,7 +10,7 @@ namespace pyquant {
 namespace {
 
 constexpr std::size_t kChunk = 4096;  // values; with their bin numbers 24 KiB
-constexpr std::size_t kTables = 4;
+constexpr std::size_t kTables = 2;
 constexpr std::size_t kMostUnflushed = std::numeric_limits<std::uint32_t>::max();
 
 // The smallest exponent at which both fit.

@@ -38,8 +38,10 @@ struct HistogramState {
   void merge(const HistogramState& other);
 };
 
-// Counts values, quickly: in chunks that stay in cache, and in several tables, so that an increment
-// need not wait for the one before it where neighbours are equal. One thread at a time.
+// Counts values, quickly: in chunks that stay in cache; zeros, of which a ReLU makes many, by
+// themselves; the others in two tables, so that an increment need not wait for the one before it
+// where neighbours are equal (more tables no longer fit the first-level cache). One thread at a
+// time.
 class HistogramCounter {
  public:
   // exponent: that of the histogram to be merged into, which spares growing up to it.

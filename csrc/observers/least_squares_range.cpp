@@ -65,8 +65,11 @@ double squared_error(const Edges& edges, ValueRange range, const Grid& grid) {
 class Search {
  public:
   Search(const HistogramState& histogram, const Grid& grid)
-      : edges_(edges_of(histogram)), grid_(grid), seen_(histogram.extremes) {
-    const float largest = std::max(-seen_.min, seen_.max);
+      : edges_(edges_of(histogram)), grid_(grid) {
+    const Extremes& seen = histogram.extremes;
+    const float largest = std::max(-seen.min, seen.max);
+    widest_ = grid.symmetric ? ValueRange{-largest, largest}
+                             : ValueRange{std::min(seen.min, 0.0F), std::max(seen.max, 0.0F)};
     for (int half_octaves = 0; half_octaves <= kHalfOctaves; ++half_octaves) {
       const float threshold = largest * std::exp2(-0.5F * static_cast<float>(half_octaves));
       take_if_better({-threshold, threshold});
@@ -85,10 +88,7 @@ class Search {
   static constexpr float kLastStep = 1.0F / 64.0F;
 
   bool take_if_better(ValueRange range) {
-    if (!grid_.symmetric) {
-      range = {std::clamp(range.low, std::min(seen_.min, 0.0F), 0.0F),
-               std::clamp(range.high, 0.0F, std::max(seen_.max, 0.0F))};
-    }
+    range = {std::max(range.low, widest_.low), std::min(range.high, widest_.high)};
     if (range.low == best_.low && range.high == best_.high) {
       return false;
     }
@@ -113,7 +113,7 @@ class Search {
 
   Edges edges_;
   Grid grid_;
-  Extremes seen_;
+  ValueRange widest_{};
   ValueRange best_{};
   double best_error_ = std::numeric_limits<double>::infinity();
 };

@@ -1,6 +1,7 @@
 // Which part of what a histogram has seen the grid should cover; the rest saturates.
 //
-// All take a histogram that is not empty and return a range within its extremes and 0.
+// All take a histogram that is not empty and return a range that holds 0 and goes no further than
+// the extremes, or, for symmetric grids, than the larger of both.
 #pragma once
 
 #include "observers/histogram.h"

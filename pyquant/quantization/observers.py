@@ -117,6 +117,8 @@ class Observer(pt2e.UniformQuantizationObserverBase):  # type: ignore[misc]
         values = x.to(device="cpu", dtype=torch.float32)
         if self.per_channel:
             return values.movedim(self.ch_axis, 0).flatten(1).contiguous()
+        if values.is_contiguous():
+            return values.view(1, -1)
         # In the order of memory, which of a channels_last tensor needs no copy.
         order = sorted(range(values.dim()), key=values.stride, reverse=True)
         return values.permute(order).reshape(1, -1).contiguous()

@@ -8,6 +8,27 @@ namespace {
 
 constexpr std::size_t kLanes = 8;
 
+// For each set of lanes the byte shuffle that moves their words to the front.
+struct Compressions {
+  alignas(16) std::uint8_t bytes[256][16];
+};
+
+constexpr Compressions compressions() {
+  Compressions all{};
+  for (unsigned mask = 0; mask < 256; ++mask) {
+    std::size_t written = 0;
+    for (unsigned lane = 0; lane < kLanes; ++lane) {
+      if ((mask >> lane & 1U) != 0) {
+        all.bytes[mask][written++] = static_cast<std::uint8_t>(2 * lane);
+        all.bytes[mask][written++] = static_cast<std::uint8_t>(2 * lane + 1);
+      }
+    }
+  }
+  return all;
+}
+
+constexpr Compressions kCompressions = compressions();
+
 }  // namespace
 
 bool min_max(const float* x, std::size_t count, float* min, float* max) {
@@ -61,17 +82,10 @@ std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,
     const __m128i words =
         _mm_packus_epi32(_mm256_castsi256_si128(bin), _mm256_extracti128_si256(bin, 1));
     const int mask = _mm256_movemask_ps(_mm256_cmp_ps(value, zero, _CMP_NEQ_UQ));
-    if (mask == 0xFF) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(bins + written), words);
-      written += kLanes;
-    } else if (mask != 0) {
-      std::uint16_t all[kLanes];
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(all), words);
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        bins[written] = all[lane];
-        written += static_cast<std::size_t>((mask >> lane) & 1);
-      }
-    }
+    const __m128i order =
+        _mm_load_si128(reinterpret_cast<const __m128i*>(kCompressions.bytes[mask]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bins + written), _mm_shuffle_epi8(words, order));
+    written += static_cast<std::size_t>(__builtin_popcount(static_cast<unsigned>(mask)));
   }
   return written + scalar::histogram_bins(x + i, count - i, layout, bins + written);
 }
