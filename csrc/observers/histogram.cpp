@@ -37,7 +37,7 @@ void HistogramState::grow(std::int32_t to) {
   const std::int32_t shift = std::min(to - exponent, kHistogramSideBits);
   for (std::size_t from = 1; from < kHistogramSide; ++from) {
     const std::size_t distance = from >> shift;
-    for (const auto [source, target] :
+    for (const auto& [source, target] :
          {std::pair{kHistogramSide + from, kHistogramSide + distance},
           std::pair{kHistogramSide - 1 - from, kHistogramSide - 1 - distance}}) {
       const std::int64_t moved = counts[source];
