@@ -1,7 +1,7 @@
 """Types of the C++ module; see ``csrc/bindings``."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -54,6 +54,25 @@ class Kernel:
     @property
     def engine(self) -> str: ...
 
+HISTOGRAM_BINS: int
+SMALLEST_EXPONENT: int
+HistogramState: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+
+class Interval:
+    def __init__(self, low: float, high: float) -> None: ...
+
+class Grid:
+    def __init__(self, min: int, max: int, symmetric: bool) -> None: ...
+
+def observe_min_max(x: Tensor, interval: Interval) -> tuple[Tensor, Tensor]: ...
+def observe_histogram(state: HistogramState, x: Tensor, interval: Interval) -> None: ...
+def merge_histograms(state: HistogramState, other: HistogramState) -> None: ...
+def least_squares_range(state: HistogramState, grid: Grid) -> tuple[Tensor, Tensor]: ...
+def entropy_range(state: HistogramState, grid: Grid) -> tuple[Tensor, Tensor]: ...
+def percentile_range(
+    state: HistogramState, grid: Grid, percentile: float
+) -> tuple[Tensor, Tensor]: ...
+def qparams(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tensor]: ...
 def fold_batch_norm(
     weight: Tensor,
     bias: Tensor,

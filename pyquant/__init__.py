@@ -10,7 +10,13 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.api import load, lower, quantize
 from pyquant.errors import PyquantError
-from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
+from pyquant.quantization import (
+    QuantizationConfig,
+    calibrate,
+    convert,
+    prepare,
+    sync_observers,
+)
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
@@ -26,4 +32,5 @@ __all__ = [
     "lower",
     "prepare",
     "quantize",
+    "sync_observers",
 ]

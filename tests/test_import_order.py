@@ -162,10 +162,14 @@ def why_not(file: str, system: bool, header: str) -> str | None:
     # engines/torch registers the two engines of libtorch, and holds what both of them use.
     if engine is not None and other not in ("", engine, "torch") and engine != "torch":
         return "an engine does not lean on another"
-    if file.startswith(("include/", "quant/", "observers/")) and header.startswith(
-        ("runtime/", "engines/", "kernels/", "bindings/")
+    if file.startswith(("include/", "quant/")) and header.startswith(
+        ("runtime/", "engines/", "kernels/", "observers/", "bindings/")
     ):
-        return "public headers, quant and observers stand below everything else"
+        return "public headers and quant stand below everything else"
+    if file.startswith("observers/") and header.startswith(
+        ("runtime/", "engines/", "bindings/", "kernels/")
+    ):
+        return None if header == "kernels/kernel_table.h" else "observers need but the kernels"
     if file.startswith(("kernels/", "engines/", "runtime/")) and header.startswith("bindings/"):
         return "the bindings stand on top"
     return None
@@ -208,6 +212,7 @@ def test_every_kernel_folder_is_known() -> None:
         ("engines/fbgemm/gemm.cpp", '"', "engines/qnnpack/linear.h"),
         ("include/pyquant/session.h", '"', "runtime/thread_pool.h"),
         ("runtime/session.cpp", '"', "bindings/bindings.h"),
+        ("observers/histogram.cpp", '"', "runtime/thread_pool.h"),
     ],
 )
 def test_the_check_finds_a_forbidden_include(file: str, kind: str, header: str) -> None:

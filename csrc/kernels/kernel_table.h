@@ -27,6 +27,15 @@ struct BlendWeights {
   float upper, lower, left, right;
 };
 
+// How float32 values become numbers of histogram bins: bins of one width, anchored at zero.
+struct BinLayout {
+  float low, high;      // values outside are taken as these
+  float inverse_width;  // a power of two
+  std::int32_t zero;    // the first bin that is not negative
+};
+// Elements behind the last bin number that histogram_bins may write.
+inline constexpr std::size_t kBinSlack = 16;
+
 struct KernelTable {
   const char* isa;
 
@@ -92,6 +101,16 @@ struct KernelTable {
   void (*blend)(const std::uint8_t* const* pixels, const BlendWeights& weights,
                 std::int32_t x_zero_point, float multiplier, std::size_t count, OutputRange range,
                 std::uint8_t* y);
+
+  // The smallest and the largest of count >= 1 elements. Returns false, and no numbers to use, if
+  // one of them is NaN or infinite.
+  bool (*min_max)(const float* x, std::size_t count, float* min, float* max);
+
+  // The bin of each element that is not 0, in no particular order: layout.zero +
+  // trunc(v * inverse_width) - (v < 0), where v is the element clamped and |v * inverse_width| is
+  // below 2^15. Returns how many they are; bins has room for count + kBinSlack.
+  std::size_t (*histogram_bins)(const float* x, std::size_t count, BinLayout layout,
+                                std::uint16_t* bins);
 
   // How the kernels below lay out channels and inputs.
   LaneGeometry geometry;

@@ -8,11 +8,19 @@ from pyquant.quantization.calibrate import calibrate
 from pyquant.quantization.config import QuantizationConfig
 from pyquant.quantization.convert import convert
 from pyquant.quantization.prepare import prepare
+from pyquant.quantization.sync_observers import sync_observers
 
 if TYPE_CHECKING:
     from pyquant.quantization.quantizer import PyquantQuantizer
 
-__all__ = ["PyquantQuantizer", "QuantizationConfig", "calibrate", "convert", "prepare"]
+__all__ = [
+    "PyquantQuantizer",
+    "QuantizationConfig",
+    "calibrate",
+    "convert",
+    "prepare",
+    "sync_observers",
+]
 
 
 def __getattr__(name: str) -> Any:

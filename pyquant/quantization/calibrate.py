@@ -16,6 +16,7 @@ from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, PyquantError, QuantizationError
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
+from pyquant.quantization.snapshot import Snapshot
 
 _Batch = tuple[torch.Tensor, ...]
 
@@ -70,8 +71,12 @@ class _Runner:
     """Runs batches; falls back to slices of the example's size if the graph is bound to it."""
 
     def __init__(self, prepared: fx.GraphModule, found: list[Any]) -> None:
+        from pyquant.quantization.observers import Observer
+
         self._prepared = prepared
-        self._observers = found
+        self._snapshot = Snapshot(found)
+        # pyquant's own refuse NaN and infinity themselves.
+        self._lenient = [observer for observer in found if not isinstance(observer, Observer)]
         example = prepared.graph.find_nodes(op="placeholder")[0].meta.get("val")
         self._example_size = int(example.shape[0]) if example is not None and example.dim() else 1
         self._slice = False
@@ -95,10 +100,7 @@ class _Runner:
 
     def _attempt(self, batch: _Batch, index: int) -> Exception | None:
         """Runs one batch; returns the model's error, raises if NaN or infinity is the cause."""
-        before = [
-            {name: buffer.clone() for name, buffer in observer._buffers.items()}
-            for observer in self._observers
-        ]
+        self._snapshot.take()
         error: Exception | None = None
         try:
             with quiet():
@@ -108,8 +110,7 @@ class _Runner:
             error = failure
         if error is None and self._saw_finite(output):
             return None
-        for observer, buffers in zip(self._observers, before, strict=True):
-            observer._buffers.update(buffers)
+        self._snapshot.restore()
         layer = _first_non_finite(self._prepared, batch)
         if layer is None:
             return error
@@ -120,7 +121,7 @@ class _Runner:
     def _saw_finite(self, output: object) -> bool:
         bounds = [
             bound
-            for observer in self._observers
+            for observer in self._lenient
             if observer.min_val.dim() == 0 and not bool(observer.min_val > observer.max_val)
             for bound in (observer.min_val, observer.max_val)
         ]

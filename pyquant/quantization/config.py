@@ -13,7 +13,9 @@ from pyquant.errors import QuantizationError
 #: From the lowest to the highest real number of interest.
 Interval: TypeAlias = tuple[float, float]
 REALS: Interval = (-math.inf, math.inf)
-ObserverName: TypeAlias = Literal["histogram", "minmax", "moving_average"]
+ObserverName: TypeAlias = Literal[
+    "histogram", "mse", "entropy", "percentile", "minmax", "moving_average"
+]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class QuantizationConfig:
 
     Attributes:
         observer: How activation ranges are found: "histogram" (least squared error; may clip
-            outliers), "minmax" (never clips what calibration showed; fastest) or
-            "moving_average" (of each batch's extremes).
+            outliers), "mse" (another name of it), "entropy" (least Kullback-Leibler divergence,
+            as TensorRT), "percentile" (99.999 % of all values), "minmax" (never clips what
+            calibration showed; fastest) or "moving_average" (of each batch's extremes).
         per_channel: One weight scale per output channel instead of one per tensor.
 
     Raises:
@@ -58,10 +61,10 @@ class QuantizationConfig:
 
     def weight_spec(self, axis: int = 0) -> Any:
         """A new torchao ``QuantizationSpec`` for weights with output channels at ``axis``."""
-        from pyquant.quantization.observers import MinMaxObserver, PerChannelWeightObserver
+        from pyquant.quantization.observers import PerChannelWeightObserver, WeightObserver
 
         return _weight_spec(
-            (PerChannelWeightObserver if self.per_channel else MinMaxObserver).with_args(),
+            (PerChannelWeightObserver if self.per_channel else WeightObserver).with_args(),
             torch.per_channel_symmetric if self.per_channel else torch.per_tensor_symmetric,
             axis,
         )

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from pyquant.capture.export import allow_mode_switch
+from pyquant.capture.node import get_constant
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, QuantizationError
 from pyquant.quantization.round_bias import round_biases
@@ -32,6 +33,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     from pyquant.quantization import pt2e
 
     _check_calibrated(prepared)
+    _show_weights(prepared)
     with quiet(streams=True):
         module: fx.GraphModule = pt2e.convert_pt2e(copy.deepcopy(prepared), fold_quantize=True)
     round_biases(module)
@@ -56,6 +58,16 @@ def _check_calibrated(prepared: object) -> None:
             + (f" and {len(empty) - 1} more" if len(empty) > 1 else "")
             + "; run calibrate(), or the prepared model itself, on real inputs first"
         )
+
+
+def _show_weights(prepared: fx.GraphModule) -> None:
+    """Observers of weights need no calibration, but the weights as they are now."""
+    from pyquant.quantization.observers import WeightObserver
+
+    for node, observer in observers(prepared):
+        weight = get_constant(prepared, node.all_input_nodes[0])
+        if weight is not None and isinstance(observer, WeightObserver):
+            observer(weight)
 
 
 def observers(prepared: fx.GraphModule) -> list[tuple[fx.Node, Any]]:

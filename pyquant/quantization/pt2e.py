@@ -5,12 +5,7 @@ from __future__ import annotations
 from pyquant.capture.quiet import quiet
 
 with quiet():
-    from torchao.quantization.pt2e.observer import (
-        HistogramObserver,
-        MinMaxObserver,
-        MovingAverageMinMaxObserver,
-        PerChannelMinMaxObserver,
-    )
+    from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
     from torchao.quantization.pt2e.quantize_pt2e import (
         convert_pt2e,
         prepare_pt2e,
@@ -27,14 +22,11 @@ ANNOTATION_KEY = "quantization_annotation"
 
 __all__ = [
     "ANNOTATION_KEY",
-    "HistogramObserver",
-    "MinMaxObserver",
-    "MovingAverageMinMaxObserver",
-    "PerChannelMinMaxObserver",
     "QuantizationAnnotation",
     "QuantizationSpec",
     "Quantizer",
     "SharedQuantizationSpec",
+    "UniformQuantizationObserverBase",
     "convert_pt2e",
     "prepare_pt2e",
 ]

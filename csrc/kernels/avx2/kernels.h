@@ -32,6 +32,9 @@ void blend(const std::uint8_t* const* pixels, const BlendWeights& weights,
            std::uint8_t* y);
 void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
          OutputRange range, std::uint8_t* y);
+bool min_max(const float* x, std::size_t count, float* min, float* max);
+std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,
+                           std::uint16_t* bins);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,

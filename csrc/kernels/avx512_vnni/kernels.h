@@ -19,6 +19,9 @@ void max_rows(const std::uint8_t* const* rows, std::size_t row_count, std::size_
 void accumulate(const std::uint8_t* x, std::size_t pixels, std::size_t pixel_stride,
                 std::size_t count, std::int32_t* sums);
 void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count, std::uint8_t* y);
+bool min_max(const float* x, std::size_t count, float* min, float* max);
+std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,
+                           std::uint16_t* bins);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,

@@ -21,6 +21,8 @@ constexpr KernelTable table(bool vbmi) {
       .zip_rows = avx2::zip_rows,
       .transpose = avx2::transpose,
       .blend = avx2::blend,
+      .min_max = min_max,
+      .histogram_bins = histogram_bins,
       .geometry = kGeometry,
       .adds_residuals = true,
       .looks_up_tables = vbmi,
