@@ -8,7 +8,7 @@
 import torch  # noqa: F401  (the C++ module links libtorch, which this import loads)
 
 from pyquant._C import engines
-from pyquant.api import load, lower, quantize
+from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
 from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
 from pyquant.targets import QuantizedModule
@@ -19,6 +19,7 @@ __all__ = [
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
+    "analyze",
     "calibrate",
     "convert",
     "engines",

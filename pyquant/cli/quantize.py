@@ -158,7 +158,8 @@ def _report(
 ) -> None:
     import torch
 
-    from pyquant.cli.measure import float_bytes, interleaved, one_thread, sqnr
+    from pyquant.analysis.measure import float_bytes, interleaved, one_thread
+    from pyquant.analysis.sqnr import sqnr
     from pyquant.ir.serialize import to_bytes
 
     judged = tuple(value[:_JUDGED_SAMPLES] for value in inputs)

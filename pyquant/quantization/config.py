@@ -28,18 +28,24 @@ class QuantizationConfig:
             outliers), "minmax" (never clips what calibration showed; fastest) or
             "moving_average" (of each batch's extremes).
         per_channel: One weight scale per output channel instead of one per tensor.
+        keep_float: What stays float32: names of modules, as ``"features.0"`` (with all in them), or
+            operators, as ``"linear"``; both may hold ``*``, ``?`` and ``[...]``. Preparing a model
+            that has none of a name raises ``QuantizationError``.
 
     Raises:
-        QuantizationError: ``observer`` is no known name.
+        QuantizationError: ``observer`` is no known name, or ``keep_float`` one string.
     """
 
     observer: ObserverName = "histogram"
     per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.observer not in get_args(ObserverName):
             names = ", ".join(repr(name) for name in get_args(ObserverName))
             raise QuantizationError(f"unknown observer {self.observer!r}; choose one of {names}")
+        if isinstance(self.keep_float, str):
+            raise QuantizationError(f"keep_float takes several names: ({self.keep_float!r},)")
 
     def activation_spec(self, interval: Interval = REALS) -> Any:
         """A new torchao ``QuantizationSpec`` for activations whose range lies in ``interval``."""
