@@ -43,6 +43,7 @@ from pyquant.mobile.manifest import (
     TensorRecord,
     Tolerance,
 )
+from pyquant.mobile.targets import targets
 from pyquant.mobile.verify import Verification, verify
 
 __all__ = [
@@ -55,5 +56,6 @@ __all__ = [
     "Tolerance",
     "Verification",
     "export",
+    "targets",
     "verify",
 ]

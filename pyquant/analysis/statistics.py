@@ -32,7 +32,8 @@ class GrowingHistogram:
     def add(self, values: Tensor, low: float, high: float) -> None:
         """Takes float32 values of any shape, which lie between ``low`` and ``high``."""
         self._cover(low, high)
-        indices = (values.flatten() * 2.0**-self._exponent).floor_().long() - self._first
+        # In float32 the smallest negative numbers would underflow into the bin above zero.
+        indices = (values.flatten().double() * 2.0**-self._exponent).floor_().long() - self._first
         self._counts += torch.bincount(indices, minlength=self._counts.numel())
 
     def _cover(self, low: float, high: float) -> None:
@@ -40,6 +41,9 @@ class GrowingHistogram:
             low = min(low, math.ldexp(self._first, self._exponent))
             last = self._first + self._counts.numel() - 1
             high = max(high, math.ldexp(last, self._exponent))
+        else:  # near where the loop below ends
+            span, size = (math.frexp(value)[1] for value in (high - low, max(-low, high)))
+            self._exponent = max(_SMALLEST_EXPONENT, span - 8, size - 25)
         while self._indices(low, high) is None:
             self._halve()
         indices = self._indices(low, high)

@@ -107,7 +107,7 @@ class QdqSource:
 
     def is_int8(self, layer: Layer) -> bool:
         """See :class:`ValueSource`."""
-        if not self.reads(layer):
+        if not (layer.has_pattern and self.reads(layer)):
             return False
         if layer.weight is not None:
             return bool(self.weight_scales(layer))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pyquant.cli.bench import bench
+from pyquant.cli.compare import compare
 from pyquant.cli.console import show_error, silence_libraries
 from pyquant.cli.demo import demo
 from pyquant.cli.inspection import inspect
@@ -45,7 +46,7 @@ def main() -> None:
     """
 
 
-for _command in (demo, quantize, inspect, bench, verify):
+for _command in (demo, quantize, inspect, bench, verify, compare):
     main.add_command(_command)
 
 __all__ = ["main"]

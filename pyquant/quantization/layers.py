@@ -29,11 +29,13 @@ class Layer:
             Unique in its graph.
         nodes: The calls, in order; each but the first is the one user of that before it.
         modules: The paths of the modules around it, outermost first.
+        has_pattern: Whether a row matches.
     """
 
     name: str
     nodes: tuple[fx.Node, ...]
     modules: tuple[str, ...]
+    has_pattern: bool
 
     @property
     def first(self) -> fx.Node:
@@ -105,7 +107,10 @@ def find_layers(graph: fx.Graph, patterns: Iterable[Pattern] = PATTERNS) -> list
         chain = max(matches, key=len, default=[node])
         chains.append(chain)
         taken.update(chain)
-    return _named(chains)
+    return [
+        Layer(name, tuple(chain), _modules(chain[0]), chain[0].target in rows)
+        for name, chain in zip(_names(chains), chains, strict=True)
+    ]
 
 
 def select_layers(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:
@@ -147,7 +152,7 @@ def _computed(graph: fx.Graph) -> Iterable[fx.Node]:
                 yield node
 
 
-def _named(chains: Sequence[list[fx.Node]]) -> list[Layer]:
+def _names(chains: Sequence[list[fx.Node]]) -> list[str]:
     stacks = [_modules(chain[0]) for chain in chains]
     is_weighted = [is_call(chain[0], *_WEIGHTED) for chain in chains]
     parents = {module for stack in stacks for module in stack[:-1]}
@@ -156,7 +161,7 @@ def _named(chains: Sequence[list[fx.Node]]) -> list[Layer]:
     weighted_homes = {stack[-1] for stack in weighted if stack}
     weighted_parents = {module for stack in weighted for module in stack[:-1]}
     counts: Counter[str] = Counter()
-    layers = []
+    names = []
     for chain, stack, heavy in zip(chains, stacks, is_weighted, strict=True):
         home, operator = stack[-1] if stack else "", operator_name(chain[0])
         taken = weighted_parents if heavy else parents | weighted_homes
@@ -165,8 +170,8 @@ def _named(chains: Sequence[list[fx.Node]]) -> list[Layer]:
         counts[name] += 1
         if counts[name] > 1:
             name = f"{name}:{counts[name]}"
-        layers.append(Layer(name, tuple(chain), stack))
-    return layers
+        names.append(name)
+    return names
 
 
 def _modules(node: fx.Node) -> tuple[str, ...]:
