@@ -10,11 +10,13 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
+from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
 __all__ = [
+    "MixedPrecision",
     "PyquantError",
     "QuantizationConfig",
     "QuantizedModule",
@@ -27,4 +29,5 @@ __all__ = [
     "lower",
     "prepare",
     "quantize",
+    "quantize_mixed",
 ]

@@ -125,7 +125,6 @@ def analyze(
         CalibrationError: The data is empty, of a wrong shape, or holds NaN or infinity.
         InvalidInputError: The two are not the same model; NaN or infinity arises in the float
             model; a target fails.
-        UnsupportedError: ``own`` is asked of a model without its q/dq graph, as from a ``.pyq``.
     """
     from pyquant.analysis.analyze import analyze_model
 

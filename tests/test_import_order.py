@@ -20,7 +20,7 @@ STAGES: list[list[str]] = [
     ["pyquant.ir", "pyquant.operators"],
     ["pyquant.targets"],
     ["pyquant.analysis"],
-    ["pyquant.api"],
+    ["pyquant.api", "pyquant.mixed_precision"],
     ["pyquant"],
     ["pyquant.mobile"],
     ["pyquant.cli"],

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyquant.analysis.analysis import Analysis, LayerAnalysis
+from pyquant.analysis.qdq_source import QdqSource
 from pyquant.analysis.reference import Reference
+from pyquant.analysis.runtime_source import RuntimeSource
 from pyquant.analysis.sensitivity import Sensitivity
 from pyquant.analysis.sqnr import ErrorSums
 from pyquant.analysis.statistics import ActivationStatistics, weight_statistics
 from pyquant.analysis.targets import Comparison, Target, latencies
-from pyquant.analysis.values import QdqSource, RuntimeSource, ValueSource, float_values, matched
+from pyquant.analysis.values import ValueSource, float_values, matched
 from pyquant.capture.node import arguments, get_constant, shape_of
-from pyquant.errors import CalibrationError, InvalidInputError, UnsupportedError
+from pyquant.errors import CalibrationError, InvalidInputError
 from pyquant.ir.serialize import to_bytes
 from pyquant.progress import tracked
 from pyquant.quantization.layers import Layer
@@ -38,19 +40,12 @@ def analyze_model(
 ) -> Analysis:
     """See :func:`pyquant.analyze`."""
     graph = quantized if isinstance(quantized, fx.GraphModule) else quantized.graph
-    if own and graph is None:
-        raise UnsupportedError(
-            "own contributions need the q/dq graph, which a .pyq file does not hold: pass what "
-            "quantize() returned, or own=False"
-        )
     source: ValueSource = (
         QdqSource(quantized) if isinstance(quantized, fx.GraphModule) else RuntimeSource(quantized)
     )
     reference = Reference(model, _examples(quantized), source.names)
     layers = [_LayerSums(layer, source) for layer in reference.layers]
-    solo = (
-        Sensitivity(reference.runner, QdqSource(graph), reference.layers) if own and graph else None
-    )
+    solo = Sensitivity(reference.runner, source, reference.layers) if own else None
     comparisons = [
         Comparison(target) for target in [*_own_targets(reference, quantized, graph), *targets]
     ]

@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 from pyquant.analysis.graph_runner import GraphRunner
 from pyquant.capture.export import is_captured
 from pyquant.capture.node import get_constant
+from pyquant.capture.quiet import quiet
 from pyquant.errors import InvalidInputError
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
@@ -109,7 +110,8 @@ def _is_aten(module: fx.GraphModule) -> bool:
 
 
 def _without_observers(prepared: fx.GraphModule) -> fx.GraphModule:
-    module = copy.deepcopy(prepared)
+    with quiet():
+        module = copy.deepcopy(prepared)
     for node, _ in observers(module):
         node.replace_all_uses_with(node.all_input_nodes[0])
         module.graph.erase_node(node)

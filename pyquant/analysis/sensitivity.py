@@ -11,27 +11,31 @@ from torch import Tensor, fx
 
 from pyquant.analysis.graph_runner import GraphRunner
 from pyquant.analysis.sqnr import ErrorSums
-from pyquant.analysis.values import Grid, QdqSource
+from pyquant.analysis.values import Grid, ValueSource
 from pyquant.quantization.layers import Layer
 
 
 class Sensitivity:
     """The error of the model's outputs for each int8 layer by itself.
 
-    Of such a layer the inputs, the weight, the bias and the output are what the q/dq graph makes of
-    them. The float graph runs once; at each layer a second run branches off and goes to the end, so
-    a batch costs half as many runs as there are layers.
+    Of such a layer the inputs, the weight, the bias and the output are what the quantized model
+    makes of them. The float graph runs once; at each layer a second run branches off and goes to
+    the end, so a batch costs half as many runs as there are layers.
 
     Args:
         floats: The float graph.
-        quantized: The q/dq graph of the same nodes.
+        quantized: The quantized model of the same nodes.
         layers: Of the float graph; those that stayed float32 are passed over.
     """
 
-    def __init__(self, floats: GraphRunner, quantized: QdqSource, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, floats: GraphRunner, quantized: ValueSource, layers: Sequence[Layer]
+    ) -> None:
         self._floats = floats
         self._quantized = quantized
-        self.layers = [layer for layer in layers if quantized.is_int8(layer)]
+        self.layers = [
+            layer for layer in layers if quantized.is_int8(layer) and quantized.reads(layer)
+        ]
         self._constants = {layer.name: quantized.constants(layer) for layer in self.layers}
         self._sums = {layer.name: ErrorSums() for layer in self.layers}
 
@@ -57,7 +61,7 @@ class Sensitivity:
         return {name: sums.sqnr for name, sums in self._sums.items()}
 
     def _alone(self, layer: Layer, values: Mapping[fx.Node, Any]) -> Tensor:
-        """The output of ``layer`` as the q/dq graph would compute it from float inputs."""
+        """The output of ``layer`` as the quantized model would compute it from float inputs."""
         reads = self._quantized.reads(layer)
         constants = self._constants[layer.name]
         inside: dict[fx.Node, Any] = {}
@@ -73,6 +77,7 @@ class Sensitivity:
             for node in layer.nodes:
                 args = list(fx.map_arg(node.args, value))
                 if node is layer.first:
+                    args += [None] * (max(constants, default=0) + 1 - len(args))
                     for position, constant in constants.items():
                         args[position] = constant
                 assert callable(node.target)

@@ -28,9 +28,9 @@ class QuantizationConfig:
             outliers), "minmax" (never clips what calibration showed; fastest) or
             "moving_average" (of each batch's extremes).
         per_channel: One weight scale per output channel instead of one per tensor.
-        keep_float: What stays float32: names of modules, as ``"features.0"`` (with all in them), or
-            operators, as ``"linear"``; both may hold ``*``, ``?`` and ``[...]``. Preparing a model
-            that has none of a name raises ``QuantizationError``.
+        keep_float: What stays float32: names of modules (with all in them) and of layers, as
+            ``"features.0"``; or, where nothing has the name, operators, as ``"linear"``. May hold
+            ``*``, ``?`` and ``[...]``. ``prepare`` refuses names that the model does not have.
 
     Raises:
         QuantizationError: ``observer`` is no known name, or ``keep_float`` one string.

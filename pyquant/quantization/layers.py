@@ -69,12 +69,9 @@ class Layer:
         """The dimension of the weight that holds the output channels (of a group)."""
         return 1 if is_call(self.first, _aten.conv_transpose2d.input) else 0
 
-    def matches(self, pattern: str) -> bool:
-        """Whether ``pattern`` is its name, that of a module around it, or its operator; may hold
-        ``*``, ``?`` and ``[...]``.
-        """
-        names = (self.name, *self.modules, self.operators[0])
-        return any(fnmatchcase(name, pattern) for name in names)
+    def is_inside(self, pattern: str) -> bool:
+        """Whether ``pattern`` is its name or that of a module around it."""
+        return any(fnmatchcase(name, pattern) for name in (self.name, *self.modules))
 
     def _argument(self, name: str) -> fx.Node | None:
         value = arguments(self.first).get(name) if is_call(self.first, *_WEIGHTED) else None
@@ -114,15 +111,26 @@ def find_layers(graph: fx.Graph, patterns: Iterable[Pattern] = PATTERNS) -> list
 
 
 def select_layers(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:
-    """The layers that at least one of the patterns matches (see :meth:`Layer.matches`).
+    """The layers that at least one of the patterns names.
+
+    Args:
+        layers: Of one graph.
+        patterns: Names of layers and modules (with all in them); or, where none has the name,
+            operators, as ``"linear"``. May hold ``*``, ``?`` and ``[...]``.
 
     Raises:
         QuantizationError: A pattern matches none; the message lists names like it.
     """
+    selected: set[str] = set()
     for pattern in patterns:
-        if not any(layer.matches(pattern) for layer in layers):
+        found = {layer.name for layer in layers if layer.is_inside(pattern)}
+        found = found or {
+            layer.name for layer in layers if fnmatchcase(layer.operators[0], pattern)
+        }
+        if not found:
             raise QuantizationError(_unknown(layers, pattern))
-    return [layer for layer in layers if any(layer.matches(pattern) for pattern in patterns)]
+        selected |= found
+    return [layer for layer in layers if layer.name in selected]
 
 
 def _unknown(layers: Sequence[Layer], pattern: str) -> str:
@@ -160,6 +168,7 @@ def _names(chains: Sequence[list[fx.Node]]) -> list[str]:
     weighted = [stack for stack, heavy in zip(stacks, is_weighted, strict=True) if heavy]
     weighted_homes = {stack[-1] for stack in weighted if stack}
     weighted_parents = {module for stack in weighted for module in stack[:-1]}
+    operators = Counter(operator_name(chain[0]) for chain in chains)
     counts: Counter[str] = Counter()
     names = []
     for chain, stack, heavy in zip(chains, stacks, is_weighted, strict=True):
@@ -168,9 +177,9 @@ def _names(chains: Sequence[list[fx.Node]]) -> list[str]:
         name = home if home not in taken else f"{home}.{operator}"
         name = name or operator
         counts[name] += 1
-        if counts[name] > 1:
-            name = f"{name}:{counts[name]}"
-        names.append(name)
+        # An operator outside of any module must not be taken for all operators of that name.
+        ambiguous = name == operator and operators[operator] > 1
+        names.append(f"{name}:{counts[name]}" if ambiguous or counts[name] > 1 else name)
     return names
 
 
