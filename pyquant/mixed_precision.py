@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from pyquant.analysis.measure import interleaved
+from pyquant.analysis.sqnr import ErrorSums
+from pyquant.analysis.targets import Target
 from pyquant.api import lower
 from pyquant.capture.export import as_inputs
 from pyquant.errors import QuantizationError
@@ -232,13 +234,14 @@ class _Search:
 
 def _sqnr_metric(reference: Reference, batches: Sequence[tuple[Tensor, ...]]) -> Metric:
     """SQNR of a model's outputs on ``batches`` in dB."""
-    from pyquant.analysis.targets import Comparison, Target
 
     def metric(model: nn.Module) -> float:
-        comparison = Comparison(Target("model", model))
+        target, errors = Target("model", model), ErrorSums()
         for inputs in batches:
-            comparison.add(inputs, reference.runner.finish(reference.runner.start(inputs)))
-        return comparison.result(None).sqnr
+            expected = reference.runner.finish(reference.runner.start(inputs))
+            for truth, found in zip(expected, target.outputs(inputs), strict=True):
+                errors.add(truth, found)
+        return errors.sqnr
 
     return metric
 

@@ -64,9 +64,11 @@ def analyze_model(
             yield
             if solo is not None:
                 yield from solo.add(inputs)
-            expected = reference.runner.finish(reference.runner.start(inputs))
-            for comparison in comparisons:
-                comparison.add(inputs, expected)
+            floats, *others = comparisons
+            expected = floats.target.outputs(inputs)
+            floats.add(expected, expected)
+            for comparison in others:
+                comparison.add(expected, comparison.target.outputs(inputs))
                 yield
 
     for _ in tracked(steps(), "Analyzing", show=progress):
@@ -133,7 +135,7 @@ def _compare_layers(
     expected = float_values(reference.runner, inputs)
     for name, truth, found in matched(expected, source.values(inputs), by_name):
         layer = by_name[name].layer
-        if not bool(torch.isfinite(truth).all()):
+        if not all(math.isfinite(bound) for bound in torch.aminmax(truth)):
             raise InvalidInputError(
                 f"batch {index}: NaN or infinite values arise in the float model, first in layer "
                 f"'{layer.name}'"

@@ -35,12 +35,14 @@ class Reference:
 
     Raises:
         CaptureError: The model cannot be exported.
-        InvalidInputError: It is not the one that was quantized.
+        InvalidInputError: It is not the one that was quantized, or takes single numbers.
     """
 
     def __init__(
         self, model: nn.Module, examples: tuple[Tensor, ...], names: Collection[str]
     ) -> None:
+        if any(value.dim() == 0 for value in examples):
+            raise InvalidInputError("an input of the model has no batch dimension")
         candidates = [
             (graph, [layer for layer in find_layers(graph.graph) if layer.last.name in names])
             for graph in _candidates(model, examples)
@@ -52,7 +54,7 @@ class Reference:
                 "quantized, or the graph that prepare() or prepare_pt2e() was given"
             )
         self.runner = GraphRunner(self.module)
-        self.example_batch = examples[0].shape[0] if examples[0].dim() else 1
+        self.example_batch = len(examples[0])
         self.takes_any_batch = self._runs(examples)
 
     @property
@@ -73,14 +75,11 @@ class Reference:
         """
         size = _CHUNK if self.takes_any_batch else self.example_batch
         for batch in CalibrationData(data, self.module, transform):
-            count = batch[0].shape[0] if batch[0].dim() else 1
+            count = len(batch[0])
             if not self.takes_any_batch and count % size:
                 raise InvalidInputError(
                     f"the model takes {size} samples at once; a batch of the data has {count}"
                 )
-            if not batch[0].dim():
-                yield batch
-                continue
             yield from zip(*(torch.split(value, size) for value in batch), strict=True)
 
     def _runs(self, examples: tuple[Tensor, ...]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -24,13 +23,14 @@ class ErrorSums:
         difference = b - a
         if not a.numel():
             return
-        if not bool(torch.isfinite(difference).all()):
+        noise = float(difference.dot(difference))
+        if not math.isfinite(noise):  # a quick look: squares of float32 fit float64
             self._finite = False
             return
         self._signal += float(a.dot(a))
         self._energy += float(b.dot(b))
         self._product += float(a.dot(b))
-        self._noise += float(difference.dot(difference))
+        self._noise += noise
         self._largest = max(self._largest, float(difference.abs().max()))
 
     @property

@@ -66,9 +66,8 @@ class Comparison:
         self._errors = ErrorSums()
         self._same = self._judged = 0
 
-    def add(self, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-        """Runs one more batch. Outputs of other shapes count as infinitely wrong."""
-        found = self.target.outputs(inputs)
+    def add(self, expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+        """Takes the outputs for one more batch. Those of other shapes are infinitely wrong."""
         if [value.shape for value in found] != [value.shape for value in expected]:
             found = [torch.full_like(value, torch.nan) for value in expected]
         for truth, value in zip(expected, found, strict=True):
