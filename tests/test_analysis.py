@@ -244,6 +244,40 @@ def test_every_net_can_be_analyzed(name: str) -> None:
     assert all(layer.own_sqnr is not None for layer in analysis.layers if layer.weight)
 
 
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.ConvTranspose2d(4, 6, 3, 2, groups=2), (2, 4, 5, 6)),
+        (nn.Conv2d(4, 6, (3, 2), groups=2, bias=False), (2, 4, 5, 6)),
+        (nn.Conv1d(4, 6, 3), (2, 4, 9)),
+        (nn.Linear(4, 6, bias=False), (2, 4)),
+    ],
+    ids=["transposed", "grouped", "1d", "linear"],
+)
+def test_weights_of_every_layout(model: nn.Module, shape: tuple[int, ...]) -> None:
+    model = nn.Sequential(model).eval()
+    x = torch.randn(shape)
+    with torch.no_grad():
+        model[0].weight[0] *= 5  # to tell the channels apart
+    quantized = pyquant.quantize(model, x, x, progress=False)
+
+    program, graph = (
+        next(layer for layer in analyze(model, one, x, own=True).layers if layer.weight)
+        for one in (quantized, quantized.graph)
+    )
+
+    assert program.own_sqnr == pytest.approx(program.sqnr, abs=0.3)
+    assert program.own_sqnr == pytest.approx(graph.own_sqnr, abs=0.3)
+    assert program.weight is not None and graph.weight is not None
+    assert program.weight.channels == 6
+    assert max(program.weight.scales) == pytest.approx(max(graph.weight.scales))
+    assert program.weight.clipped == pytest.approx(graph.weight.clipped, abs=0.02)
+    outputs = math.prod(model(x).shape)
+    weights = math.prod(model[0].weight.shape[1:])
+    transposed = isinstance(model[0], nn.ConvTranspose2d)
+    assert program.multiply_adds == (x.numel() if transposed else outputs) * weights
+
+
 # --- Models of other kinds.
 
 
