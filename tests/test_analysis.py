@@ -110,6 +110,9 @@ def test_the_numbers_are_those_of_a_plain_computation(
     assert found.weight.maximum == pytest.approx(float(net.project.weight.detach().max()))
     assert layer(analysis, "stem.conv").operator == "conv2d + relu6"
     assert layer(analysis, "add").weight is None
+    assert layer(analysis, "add").inputs == ("stem.conv", "project")
+    assert layer(analysis, "depthwise").nodes == ("conv2d_1", "relu")
+    assert layer(analysis, "stem.conv").inputs == ()
     floats, graph, program = analysis.targets
     assert (floats.name, floats.sqnr, floats.agreement) == ("float model", math.inf, 1.0)
     assert (graph.name, program.name) == ("q/dq graph", "Program")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import pyquant
 from pyquant import QuantizationConfig
 from pyquant.errors import LoweringError, QuantizationError
-from pyquant.quantization.layers import find_layers
+from pyquant.quantization.named_layers import find_layers
 from pyquant.quantization.prepare import float_graph
 from pyquant.targets import QuantizedModule
 

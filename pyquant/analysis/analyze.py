@@ -22,7 +22,7 @@ from pyquant.capture.node import arguments, get_constant, shape_of
 from pyquant.errors import CalibrationError, InvalidInputError
 from pyquant.ir.serialize import to_bytes
 from pyquant.progress import tracked
-from pyquant.quantization.layers import Layer
+from pyquant.quantization.named_layers import Layer
 from pyquant.targets import QuantizedModule
 
 
@@ -84,7 +84,7 @@ def analyze_model(
     return Analysis(
         model=name or _name(model, quantized),
         samples=samples,
-        layers=tuple(sums.result(reference.module, own_sqnr) for sums in layers),
+        layers=tuple(sums.result(reference, own_sqnr) for sums in layers),
         targets=tuple(
             comparison.result(seconds.get(comparison.target.name)) for comparison in comparisons
         ),
@@ -105,8 +105,8 @@ class _LayerSums:
         self.errors.add(expected, actual)
         self.output.add(expected)
 
-    def result(self, module: fx.GraphModule, own_sqnr: Mapping[str, float]) -> LayerAnalysis:
-        layer = self.layer
+    def result(self, reference: Reference, own_sqnr: Mapping[str, float]) -> LayerAnalysis:
+        layer, module = self.layer, reference.module
         weight, bias = get_constant(module, layer.weight), get_constant(module, layer.bias)
         rows = None if weight is None else _output_rows(layer, weight)
         parameters = [value for value in (weight, bias) if value is not None]
@@ -121,6 +121,8 @@ class _LayerSums:
             own_sqnr=own_sqnr.get(layer.name),
             output=self.output.result(),
             weight=None if rows is None else weight_statistics(rows, self._scales),
+            inputs=reference.inputs(layer),
+            nodes=tuple(node.name for node in layer.nodes),
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from pyquant.analysis.graph_runner import GraphRunner
 from pyquant.analysis.values import Grid, NamedValue, distinct_scales
 from pyquant.ir.quantized_graph import QuantizedGraph
-from pyquant.quantization.layers import Layer
+from pyquant.quantization.named_layers import Layer
 
 
 class QdqSource:

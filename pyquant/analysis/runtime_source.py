@@ -14,7 +14,7 @@ from pyquant.capture.node import arguments
 from pyquant.ir.ops import Quantize
 from pyquant.ir.program import DType, Node, Program
 from pyquant.ir.program import Tensor as ProgramTensor
-from pyquant.quantization.layers import Layer
+from pyquant.quantization.named_layers import Layer
 from pyquant.targets import ProgramModule, QuantizedModule
 
 

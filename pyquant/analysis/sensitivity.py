@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from pyquant.analysis.graph_runner import GraphRunner
 from pyquant.analysis.sqnr import ErrorSums
 from pyquant.analysis.values import Grid, ValueSource
-from pyquant.quantization.layers import Layer
+from pyquant.quantization.named_layers import Layer
 
 
 class Sensitivity:

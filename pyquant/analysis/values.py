@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pyquant.analysis.graph_runner import GraphRunner
-from pyquant.quantization.layers import Layer
+from pyquant.quantization.named_layers import Layer
 
 #: The name of a graph's node and its value, float32 in the float model's layout.
 NamedValue: TypeAlias = tuple[str, Tensor]

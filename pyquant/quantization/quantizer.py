@@ -16,7 +16,7 @@ from pyquant.quantization.annotate import (
     is_quantized_output,
 )
 from pyquant.quantization.config import QuantizationConfig
-from pyquant.quantization.layers import find_layers, select_layers
+from pyquant.quantization.named_layers import find_layers, select_layers
 from pyquant.quantization.patterns import PATTERNS, Pattern
 
 
