@@ -19,8 +19,8 @@ from benchmarks.networks import NETWORKS, build, samples
 from benchmarks.options import some_of
 from benchmarks.silence import silence
 from pyquant import _C
+from pyquant.analysis.measure import Timing
 from pyquant.cli.console import new_table, show, silence_libraries, stage
-from pyquant.cli.measure import Timing
 from pyquant.errors import UnsupportedError
 
 _WARM_UP_CALLS = 3

@@ -21,6 +21,7 @@ import torch
 
 import pyquant
 from benchmarks.networks import build
+from pyquant.analysis.measure import float_bytes
 from pyquant.cli.console import (
     console,
     megabytes,
@@ -29,7 +30,6 @@ from pyquant.cli.console import (
     silence_libraries,
     stage,
 )
-from pyquant.cli.measure import float_bytes
 
 
 @click.command()

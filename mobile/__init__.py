@@ -46,6 +46,7 @@ from pyquant.mobile.manifest import (
     Tolerance,
 )
 from pyquant.mobile.platforms import PLATFORMS, Platform, export_platforms
+from pyquant.mobile.targets import targets
 from pyquant.mobile.verify import Verification, verify
 
 __all__ = [
@@ -61,5 +62,6 @@ __all__ = [
     "Verification",
     "export",
     "export_platforms",
+    "targets",
     "verify",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,58 @@ from pyquant.mobile.quiet import quiet
 from pyquant.mobile.torchscript import qnnpack_engine
 
 
-def run_program(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+@dataclass(frozen=True)
+class LoadedFile:
+    """A model file in its runtime.
+
+    Attributes:
+        run: From inputs (float32) to outputs (float32).
+        batch_size: The one that it takes; ``None`` if it takes any.
+    """
+
+    run: Callable[[Sequence[Tensor]], list[Tensor]]
+    batch_size: int | None = None
+
+
+def load_program(path: Path) -> LoadedFile:
     """``model.pyq`` through :func:`pyquant.load`."""
     from pyquant import load
 
-    return as_list(load(path)(*inputs))
+    model = load(path)
+    return LoadedFile(lambda inputs: as_list(model(*inputs)))
 
 
-def run_torchscript(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+def load_torchscript(path: Path) -> LoadedFile:
     """A ``.ptl`` through PyTorch's lite interpreter with the QNNPACK engine."""
-    with qnnpack_engine(), torch.no_grad(), warnings.catch_warnings():
+    loader: Any = torch.jit.mobile._load_for_lite_interpreter
+    with qnnpack_engine(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        load: Any = torch.jit.mobile._load_for_lite_interpreter
-        return as_list(load(str(path))(*inputs))
+        module = loader(str(path))
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        with qnnpack_engine(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return as_list(module(*inputs))
+
+    return LoadedFile(run)
 
 
-def run_libtorch(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+def load_libtorch(path: Path) -> LoadedFile:
     """A TorchScript ``.pt`` through ``torch.jit.load`` with the process's quantized engine."""
-    with torch.no_grad(), warnings.catch_warnings():
+    loader: Any = torch.jit.load
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        load: Any = torch.jit.load
-        return as_list(load(str(path))(*inputs))
+        module = loader(str(path))
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return as_list(module(*inputs))
+
+    return LoadedFile(run)
 
 
-def run_executorch(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+def load_executorch(path: Path) -> LoadedFile:
     """A ``.pte`` through ExecuTorch's runtime with the XNNPACK backend."""
     with quiet():
         try:
@@ -53,26 +82,32 @@ def run_executorch(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
         method = runtime.load_program(path).load_method("forward")
         if method is None:
             raise ExportError(f"{path.name} has no method 'forward'")
-        # The outputs are views of the method's own memory.
-        return [output.clone() for output in method.execute([x.contiguous() for x in inputs])]
+        sizes = method.metadata.input_tensor_meta(0).sizes()
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        with quiet():
+            # The outputs are views of the method's own memory.
+            return [output.clone() for output in method.execute([x.contiguous() for x in inputs])]
+
+    return LoadedFile(run, sizes[0] if sizes else None)
 
 
-#: How each target's file is run: path and inputs (float32) to outputs (float32).
-RUNNERS: dict[str, Callable[[Path, Sequence[Tensor]], list[Tensor]]] = {
-    "program": run_program,
-    "executorch": run_executorch,
-    "torchscript": run_torchscript,
-    "libtorch": run_libtorch,
+#: How each target's file is loaded.
+LOADERS: dict[str, Callable[[Path], LoadedFile]] = {
+    "program": load_program,
+    "executorch": load_executorch,
+    "torchscript": load_torchscript,
+    "libtorch": load_libtorch,
 }
 
 
 def run(target: str, path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Runs ``path`` as ``target``'s file.
+    """Loads ``path`` as ``target``'s file and runs it once.
 
     Raises :class:`ExportError` that names the target if its runtime refuses the file.
     """
     try:
-        return RUNNERS[target](path, inputs)
+        return LOADERS[target](path).run(inputs)
     except ExportError:
         raise
     except Exception as error:

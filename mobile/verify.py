@@ -14,7 +14,7 @@ from pyquant.errors import ExportError, IoError
 from pyquant.mobile import golden
 from pyquant.mobile.compare import check_outputs
 from pyquant.mobile.manifest import FILE_NAME, Difference, FileRecord, Manifest, Tolerance
-from pyquant.mobile.runtimes import RUNNERS, run
+from pyquant.mobile.runtimes import LOADERS, run
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
             folder / record.name, record.target, inputs, outputs, steps, manifest.tolerance
         )
         for record in manifest.files
-        if record.target in RUNNERS
+        if record.target in LOADERS
     }
     return Verification(manifest, differences)
 

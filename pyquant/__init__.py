@@ -8,8 +8,9 @@
 import torch  # noqa: F401  (the C++ module links libtorch, which this import loads)
 
 from pyquant._C import engines
-from pyquant.api import load, lower, quantize
+from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
+from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
     QuantizationConfig,
     calibrate,
@@ -21,10 +22,12 @@ from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
 __all__ = [
+    "MixedPrecision",
     "PyquantError",
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
+    "analyze",
     "calibrate",
     "convert",
     "engines",
@@ -32,5 +35,6 @@ __all__ = [
     "lower",
     "prepare",
     "quantize",
+    "quantize_mixed",
     "sync_observers",
 ]

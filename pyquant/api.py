@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 from torch.fx import GraphModule
 
+from pyquant.analysis.analysis import Analysis
+from pyquant.analysis.targets import Target
 from pyquant.errors import LoweringError
 from pyquant.ir.lower import lower_graph
 from pyquant.ir.serialize import load as load_program
@@ -84,3 +87,55 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto") -> QuantizedModu
     """
     module = ProgramModule(load_program(path), engine)
     return QuantizedModule(module, [module])
+
+
+def analyze(
+    model: nn.Module,
+    quantized: QuantizedModule | GraphModule,
+    data: Any,
+    *,
+    own: bool = False,
+    targets: Sequence[Target] = (),
+    transform: Any = None,
+    latency: bool = True,
+    progress: bool = True,
+    name: str | None = None,
+) -> Analysis:
+    """Compares a quantized model with its float model: layer by layer, and as a whole.
+
+    Memory does not grow with the data: at most 8 samples are run at once, and only sums are kept.
+
+    Args:
+        model: The float model; or the graph that ``prepare`` returned; or the float graph that
+            was given to another PT2E quantizer.
+        quantized: What ``quantize``, ``lower`` or ``load`` returned; its layers are those of the
+            Program, as it runs. Or a q/dq graph.
+        data: As for ``calibrate``.
+        own: Also quantize one layer at a time, to see what each contributes. It takes half as
+            many float runs as there are layers.
+        targets: Further ways to run the model, as :func:`pyquant.mobile.targets` finds them in a
+            bundle.
+        transform: For a folder of images: from a PIL image to a tensor.
+        latency: Whether to measure it.
+        progress: Whether to show a progress bar (only on a terminal).
+        name: The model's, in the result.
+
+    Raises:
+        CaptureError: The float model cannot be exported.
+        CalibrationError: The data is empty, of a wrong shape, or holds NaN or infinity.
+        InvalidInputError: The two are not the same model; NaN or infinity arises in the float
+            model; a target fails.
+    """
+    from pyquant.analysis.analyze import analyze_model
+
+    return analyze_model(
+        model,
+        quantized,
+        data,
+        own=own,
+        targets=targets,
+        transform=transform,
+        latency=latency,
+        progress=progress,
+        name=name,
+    )

@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import pyquant
+from pyquant.analysis.measure import interleaved
+from pyquant.analysis.sqnr import sqnr
 from pyquant.cli import main
-from pyquant.cli.measure import interleaved, sqnr
 
 SHAPE = (1, 3, 16, 16)
 

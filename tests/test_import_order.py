@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The flow. A module belongs to the longest name that it begins with, and may import modules of
 #: its own stage and of earlier ones.
 STAGES: list[list[str]] = [
-    ["pyquant.errors", "pyquant.version"],
+    ["pyquant.errors", "pyquant.version", "pyquant.progress"],
     ["pyquant._C", "pyquant.ir.ops", "pyquant.ir.program", "pyquant.ir.program_generated"],
     ["pyquant.capture"],
     ["pyquant.quantization"],
     ["pyquant.ir", "pyquant.operators"],
     ["pyquant.targets"],
     ["pyquant.analysis"],
-    ["pyquant.api"],
+    ["pyquant.api", "pyquant.mixed_precision"],
     ["pyquant"],
     ["pyquant.mobile"],
     ["pyquant.cli"],

@@ -14,7 +14,7 @@ from torch.nn import functional
 import pyquant
 from pyquant.errors import ExportError
 from pyquant.mobile.executorch import to_executorch
-from pyquant.mobile.runtimes import run_executorch
+from pyquant.mobile.runtimes import load_executorch
 
 pytest.importorskip("executorch")
 
@@ -73,7 +73,7 @@ def steps_apart(
     source = program.producer(program.outputs[0])
     assert source is not None
     scale = float(program.tensors[source.inputs[0]].scale[0])
-    (actual,) = run_executorch(path, [x])
+    (actual,) = load_executorch(path).run([x])
     expected = model(x)
     assert actual.shape == expected.shape and len(expected.unique()) > 5
     return float((actual - expected).abs().max() / scale)
@@ -139,7 +139,7 @@ def test_graphs_of_executorchs_own_quantizer(sample: torch.Tensor, tmp_path: Pat
     assert details["delegates"] >= 1
     path = tmp_path / "model.pte"
     path.write_bytes(content)
-    (actual,) = run_executorch(path, [sample])
+    (actual,) = load_executorch(path).run([sample])
     cosine = functional.cosine_similarity(actual, graph(sample)).item()
     assert cosine > 0.99
 

@@ -16,7 +16,8 @@ from benchmarks import networks
 from benchmarks.peers.cache import Cache
 from benchmarks.peers.peer import Peer, Task, Variant
 from benchmarks.silence import silence
-from pyquant.cli.measure import Timing, interleaved, sqnr
+from pyquant.analysis.measure import Timing, interleaved
+from pyquant.analysis.sqnr import sqnr
 
 _CALIBRATION_SAMPLES = 32
 _BUDGET_SECONDS = 60.0

@@ -1,6 +1,9 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <cstring>
+#include <map>
+
 #include "bindings/bindings.h"
 #include "bindings/tensor_views.h"
 #include "pyquant/session.h"
@@ -56,8 +59,8 @@ py::list describe_all(const std::vector<Info>& infos) {
 // A Session with the Program that describes its outputs.
 class PythonSession {
  public:
-  PythonSession(std::shared_ptr<const Program> program, std::string engine, int threads)
-      : program_(program), session_(std::move(program), {std::move(engine), threads}) {}
+  PythonSession(std::shared_ptr<const Program> program, std::string engine, int threads, bool fuse)
+      : program_(program), session_(std::move(program), {std::move(engine), threads, fuse}) {}
 
   std::vector<at::Tensor> run(const std::vector<at::Tensor>& inputs) {
     RunTensors tensors(session_, *program_, inputs);
@@ -81,6 +84,19 @@ class PythonSession {
       result.append(py::make_tuple(step.nodes, shapes, step.seconds));
     }
     return result;
+  }
+
+  std::map<std::size_t, at::Tensor> observe(const std::vector<at::Tensor>& inputs) {
+    RunTensors tensors(session_, *program_, inputs);
+    const py::gil_scoped_release release;
+    std::map<std::size_t, at::Tensor> values;
+    session_.observe(tensors.input_views, tensors.output_views,
+                     [&](std::size_t node, const ConstTensorView& value) {
+                       const at::Tensor copy = make_tensor(value.dtype, value.shape);
+                       std::memcpy(copy.data_ptr(), value.data, value.bytes());
+                       values.emplace(node, copy);
+                     });
+    return values;
   }
 
   const std::vector<std::string>& node_engines() const { return session_.node_engines(); }
@@ -117,15 +133,18 @@ void bind_program(py::module_& module) {
           "outputs", [](const Program& program) { return describe_all(program.outputs()); });
 
   py::class_<PythonSession>(module, "Session", "Runs a Program; used by one thread at a time.")
-      .def(py::init([](const std::shared_ptr<Program>& program, std::string engine, int threads) {
-             return std::make_unique<PythonSession>(program, std::move(engine), threads);
+      .def(py::init([](const std::shared_ptr<Program>& program, std::string engine, int threads,
+                       bool fuse) {
+             return std::make_unique<PythonSession>(program, std::move(engine), threads, fuse);
            }),
            py::arg("program"), py::arg("engine") = "auto", py::arg("threads") = 1,
-           py::call_guard<py::gil_scoped_release>())
+           py::arg("fuse") = true, py::call_guard<py::gil_scoped_release>())
       .def("run", &PythonSession::run, py::arg("inputs"),
            "Runs on contiguous CPU tensors; returns a list of new tensors.")
       .def("profile", &PythonSession::profile, py::arg("inputs"),
            "Runs once; returns (indices of nodes, their output shapes, seconds) for each step.")
+      .def("observe", &PythonSession::observe, py::arg("inputs"),
+           "Runs once; returns copies of the nodes' values by the nodes' indices.")
       .def_property_readonly("node_engines", &PythonSession::node_engines)
       .def_property_readonly("arena_bytes", &PythonSession::arena_bytes);
 }

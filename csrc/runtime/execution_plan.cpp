@@ -174,9 +174,31 @@ StepProfile ExecutionPlan::describe(std::size_t step) const {
   return profile;
 }
 
+std::vector<ExecutionPlan::NodeValue> ExecutionPlan::values(const Program::Impl& program,
+                                                            std::size_t step) const {
+  return values_at(program, prepared_[step]->output);
+}
+
+std::vector<ExecutionPlan::NodeValue> ExecutionPlan::input_views(const Program::Impl& program,
+                                                                 std::size_t input) const {
+  return values_at(program, program.inputs[input]);
+}
+
+std::vector<ExecutionPlan::NodeValue> ExecutionPlan::values_at(const Program::Impl& program,
+                                                               std::size_t root) const {
+  std::vector<NodeValue> values;
+  for (std::size_t node = 0; node < program.nodes.size(); ++node) {
+    const std::size_t tensor = program.nodes[node].output;
+    if (roots_[tensor] == root) {
+      values.push_back({node, program.tensors[tensor].info.dtype, shapes_[tensor]});
+    }
+  }
+  return values;
+}
+
 void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
                         std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool,
-                        std::vector<Clock::time_point>* times) {
+                        const AfterStep* after_step) {
   const auto readable = [&](const Location& location) -> const void* {
     switch (location.kind) {
       case Location::Kind::kInput:
@@ -188,13 +210,8 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
     }
     return arena + location.index;
   };
-  const auto take_time = [times] {
-    if (times != nullptr) {
-      times->push_back(Clock::now());
-    }
-  };
-  take_time();
-  for (Step& step : steps_) {
+  for (std::size_t number = 0; number < steps_.size(); ++number) {
+    Step& step = steps_[number];
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       step.input_pointers[i] = readable(step.inputs[i]);
     }
@@ -203,7 +220,9 @@ void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
                        : static_cast<void*>(arena + step.output.index);
     pool.set_alone(step.alone);
     step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
-    take_time();
+    if (after_step != nullptr) {
+      (*after_step)(number, output);
+    }
   }
   for (const Copy& copy : copies_) {
     std::memcpy(outputs[copy.output].data, readable(copy.from), outputs[copy.output].bytes());

@@ -1,8 +1,8 @@
 // A Program bound to input shapes: every kernel bound, every tensor placed.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,15 +22,26 @@ class ExecutionPlan {
   std::size_t arena_bytes() const { return arena_bytes_; }
   const std::vector<Shape>& output_shapes() const { return output_shapes_; }
 
-  using Clock = std::chrono::steady_clock;
+  // Called after a step, with the bytes of its output.
+  using AfterStep = std::function<void(std::size_t step, const void* output)>;
 
-  // arena: arena_bytes() bytes, aligned to kArenaAlignment. times: if not null, receives the start
-  // of the run and the end of each step. Allocates nothing else.
+  // arena: arena_bytes() bytes, aligned to kArenaAlignment. Allocates nothing.
   void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
-           std::byte* arena, ThreadPool& pool, std::vector<Clock::time_point>* times = nullptr);
+           std::byte* arena, ThreadPool& pool, const AfterStep* after_step = nullptr);
 
   // What a step does; without its time.
   StepProfile describe(std::size_t step) const;
+
+  // A node whose value has the bytes of something else: a step's output, or a Program input.
+  struct NodeValue {
+    std::size_t node;
+    DType dtype;
+    Shape shape;
+  };
+  // The last node of a step, and the views of its value.
+  std::vector<NodeValue> values(const Program::Impl& program, std::size_t step) const;
+  // The views of a Program input.
+  std::vector<NodeValue> input_views(const Program::Impl& program, std::size_t input) const;
 
  private:
   // Where a tensor's bytes are during a run.
@@ -53,6 +64,7 @@ class ExecutionPlan {
   };
 
   std::vector<Shape> infer_shapes(const Program::Impl& program, std::span<const Shape> inputs);
+  std::vector<NodeValue> values_at(const Program::Impl& program, std::size_t root) const;
   void alias_views(const Program::Impl& program, const PreparedProgram& prepared);
   void place_outputs(const Program::Impl& program);
   void bind(const Program::Impl& program, int threads);

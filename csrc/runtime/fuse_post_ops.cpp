@@ -24,9 +24,9 @@ class Fuser {
     }
   }
 
-  std::vector<FusedNodes> run(const std::string& engine) {
+  std::vector<FusedNodes> run(const std::string& engine, bool fuse) {
     for (std::size_t i = 0; i < program_.nodes.size(); ++i) {
-      if (!append_to_producer(i)) {
+      if (!fuse || !append_to_producer(i)) {
         const Engine& chosen = select_engine(engine, program_.nodes[i].op, /*fallback=*/true);
         steps_.push_back({&chosen, {i}, {}});
       }
@@ -73,8 +73,9 @@ class Fuser {
 
 }  // namespace
 
-std::vector<FusedNodes> fuse_post_ops(const Program::Impl& program, const std::string& engine) {
-  return Fuser(program).run(engine);
+std::vector<FusedNodes> fuse_post_ops(const Program::Impl& program, const std::string& engine,
+                                      bool fuse) {
+  return Fuser(program).run(engine, fuse);
 }
 
 }  // namespace pyquant

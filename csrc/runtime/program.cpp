@@ -36,14 +36,15 @@ const std::vector<TensorInfo>& Program::inputs() const { return impl_->input_inf
 const std::vector<TensorInfo>& Program::outputs() const { return impl_->output_infos; }
 const std::vector<NodeInfo>& Program::nodes() const { return impl_->node_infos; }
 
-std::shared_ptr<const PreparedProgram> Program::Impl::prepared(const std::string& engine) const {
+std::shared_ptr<const PreparedProgram> Program::Impl::prepared(const std::string& engine,
+                                                               bool fuse) const {
   const std::lock_guard lock(mutex_);
-  if (const auto found = prepared_.find(engine); found != prepared_.end()) {
+  if (const auto found = prepared_.find({engine, fuse}); found != prepared_.end()) {
     return found->second;
   }
   auto result = std::make_shared<PreparedProgram>();
   result->engines.resize(nodes.size());
-  for (FusedNodes& fused : fuse_post_ops(*this, engine)) {
+  for (FusedNodes& fused : fuse_post_ops(*this, engine, fuse)) {
     PreparedStep step;
     step.kernel = fused.engine->prepare(nodes[fused.nodes.front()].op, fused.post_ops);
     for (const std::size_t index : fused.nodes) {
@@ -60,7 +61,7 @@ std::shared_ptr<const PreparedProgram> Program::Impl::prepared(const std::string
     step.nodes = std::move(fused.nodes);
     result->steps.push_back(std::move(step));
   }
-  prepared_.emplace(engine, result);
+  prepared_.emplace(std::pair(engine, fuse), result);
   return result;
 }
 

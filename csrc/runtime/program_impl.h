@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engines/engine.h"
@@ -53,12 +54,13 @@ class Program::Impl {
   // Keeps the bytes that constants point into.
   std::shared_ptr<const void> storage;
 
-  // Prepares at the first call for an engine; later calls share the result. Thread-safe.
-  std::shared_ptr<const PreparedProgram> prepared(const std::string& engine) const;
+  // Prepares at the first call for an engine, with or without fused nodes; later calls share the
+  // result. Thread-safe.
+  std::shared_ptr<const PreparedProgram> prepared(const std::string& engine, bool fuse) const;
 
  private:
   mutable std::mutex mutex_;
-  mutable std::map<std::string, std::shared_ptr<const PreparedProgram>> prepared_;
+  mutable std::map<std::pair<std::string, bool>, std::shared_ptr<const PreparedProgram>> prepared_;
 };
 
 }  // namespace pyquant

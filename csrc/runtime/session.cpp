@@ -1,6 +1,7 @@
 #include "pyquant/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "runtime/aligned_buffer.h"
@@ -37,7 +38,7 @@ class Session::Impl {
  public:
   Impl(std::shared_ptr<const Program> program, const SessionOptions& options)
       : program_(std::move(program)),
-        prepared_(program_->impl().prepared(options.engine)),
+        prepared_(program_->impl().prepared(options.engine, options.fuse)),
         pool_(options.threads) {}
 
   ExecutionPlan& plan_for(std::span<const Shape> inputs) {
@@ -71,10 +72,9 @@ class Session::Impl {
     return *current_;
   }
 
-  // times: if not null, filled with the start of the run and the end of each step.
-  const ExecutionPlan& run(std::span<const ConstTensorView> inputs,
-                           std::span<const TensorView> outputs,
-                           std::vector<ExecutionPlan::Clock::time_point>* times) {
+  // The plan for the inputs, after everything was checked.
+  ExecutionPlan& checked_plan(std::span<const ConstTensorView> inputs,
+                              std::span<const TensorView> outputs) {
     const Program::Impl& program = program_->impl();
     check_count("inputs", inputs.size(), program.inputs.size());
     check_count("outputs", outputs.size(), program.outputs.size());
@@ -92,20 +92,49 @@ class Session::Impl {
                                 plan.output_shapes()[i].to_string());
       }
     }
-    plan.run(inputs, outputs, arena_.data(), pool_, times);
     return plan;
+  }
+
+  void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) {
+    checked_plan(inputs, outputs).run(inputs, outputs, arena_.data(), pool_);
   }
 
   std::vector<StepProfile> profile(std::span<const ConstTensorView> inputs,
                                    std::span<const TensorView> outputs) {
-    std::vector<ExecutionPlan::Clock::time_point> times;
-    const ExecutionPlan& plan = run(inputs, outputs, &times);
+    using Clock = std::chrono::steady_clock;
+    ExecutionPlan& plan = checked_plan(inputs, outputs);
+    std::vector<Clock::time_point> ends;
+    const ExecutionPlan::AfterStep take_time = [&](std::size_t, const void*) {
+      ends.push_back(Clock::now());
+    };
+    Clock::time_point previous = Clock::now();
+    plan.run(inputs, outputs, arena_.data(), pool_, &take_time);
     std::vector<StepProfile> steps;
-    for (std::size_t step = 0; step + 1 < times.size(); ++step) {
+    for (std::size_t step = 0; step < ends.size(); ++step) {
       StepProfile& profile = steps.emplace_back(plan.describe(step));
-      profile.seconds = std::chrono::duration<double>(times[step + 1] - times[step]).count();
+      profile.seconds = std::chrono::duration<double>(ends[step] - previous).count();
+      previous = ends[step];
     }
     return steps;
+  }
+
+  void observe(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
+               const ValueObserver& observer) {
+    const Program::Impl& program = program_->impl();
+    ExecutionPlan& plan = checked_plan(inputs, outputs);
+    const auto hand_out = [&](const std::vector<ExecutionPlan::NodeValue>& values,
+                              const void* data) {
+      for (const ExecutionPlan::NodeValue& value : values) {
+        observer(value.node, {value.dtype, value.shape, data});
+      }
+    };
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      hand_out(plan.input_views(program, i), inputs[i].data);
+    }
+    const ExecutionPlan::AfterStep after_step = [&](std::size_t step, const void* output) {
+      hand_out(plan.values(program, step), output);
+    };
+    plan.run(inputs, outputs, arena_.data(), pool_, &after_step);
   }
 
   const PreparedProgram& prepared() const { return *prepared_; }
@@ -138,12 +167,17 @@ const std::vector<Shape>& Session::output_shapes(std::span<const Shape> inputs) 
 }
 
 void Session::run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) {
-  impl_->run(inputs, outputs, /*times=*/nullptr);
+  impl_->run(inputs, outputs);
 }
 
 std::vector<StepProfile> Session::profile(std::span<const ConstTensorView> inputs,
                                           std::span<const TensorView> outputs) {
   return impl_->profile(inputs, outputs);
+}
+
+void Session::observe(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
+                      const ValueObserver& observer) {
+  impl_->observe(inputs, outputs, observer);
 }
 
 const std::vector<std::string>& Session::node_engines() const { return impl_->prepared().engines; }

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pyquant.cli.bench import bench
+from pyquant.cli.compare import compare
 from pyquant.cli.console import show_error, silence_libraries
 from pyquant.cli.demo import demo
 from pyquant.cli.export import export
@@ -46,7 +47,7 @@ def main() -> None:
     """
 
 
-for _command in (demo, quantize, inspect, bench, export, verify):
+for _command in (demo, quantize, inspect, bench, compare, export, verify):
     main.add_command(_command)
 
 __all__ = ["main"]

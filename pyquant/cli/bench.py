@@ -42,8 +42,8 @@ def bench(
 
     import pyquant
     from pyquant import _C
+    from pyquant.analysis.measure import interleaved
     from pyquant.cli import program_stats
-    from pyquant.cli.measure import interleaved
     from pyquant.cli.profile import profile_table, write_trace
     from pyquant.cli.samples import program_inputs
     from pyquant.ir.cost import multiply_adds

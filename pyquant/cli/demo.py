@@ -113,7 +113,8 @@ def _predictions(
 def _comparison(network: nn.Module, quantized: QuantizedModule, held_out: Tensor) -> Table:
     import torch
 
-    from pyquant.cli.measure import interleaved, one_thread, sqnr
+    from pyquant.analysis.measure import interleaved, one_thread
+    from pyquant.analysis.sqnr import sqnr
 
     with torch.inference_mode():
         expected, found = network(held_out), quantized(held_out)
@@ -141,7 +142,7 @@ def _comparison(network: nn.Module, quantized: QuantizedModule, held_out: Tensor
 
 
 def _add_sizes(table: Table, network: nn.Module, bundle: Bundle) -> None:
-    from pyquant.cli.measure import float_bytes
+    from pyquant.analysis.measure import float_bytes
 
     before = float_bytes(network)
     for record in bundle.manifest.files:

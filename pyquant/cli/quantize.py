@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pyquant.cli.console import decibels, megabytes, milliseconds, new_table, show, stage
+from pyquant.cli.image_options import image_options, preprocessing, sizes
 from pyquant.cli.output import check_executorch, check_folder
 from pyquant.errors import IoError
 
@@ -20,35 +20,6 @@ if TYPE_CHECKING:
 
 TARGETS = ("executorch", "torchscript", "pyq")
 _JUDGED_SAMPLES = 16
-
-
-def _sizes(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", value):
-        raise click.BadParameter(f"{value!r} is not sizes like 1x3x224x224")
-    return tuple(int(size) for size in re.split("[x,]", value))
-
-
-def _numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not numbers like 0.485,0.456,0.406") from None
-    if len(numbers) != 3:
-        raise click.BadParameter("takes three numbers, for red, green and blue")
-    return numbers
-
-
-def _positive(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    numbers = _numbers(context, parameter, value)
-    if numbers is not None and not all(number > 0 for number in numbers):
-        raise click.BadParameter("must be positive")
-    return numbers
 
 
 def _targets(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -65,16 +36,10 @@ def _targets(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--targets", callback=_targets, default=",".join(TARGETS), show_default=True)
 @click.option(
-    "--input-shape", callback=_sizes, metavar="NxCxHxW", help="For random data; sizes images too."
+    "--input-shape", callback=sizes, metavar="NxCxHxW", help="For random data; sizes images too."
 )
 @click.option("--samples", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--preprocess", type=click.Choice(["imagenet"]), help="For folders of images.")
-@click.option("--resize", type=click.IntRange(1), help="Images: the shorter side, in pixels.")
-@click.option("--crop", callback=_sizes, metavar="HxW", help="Images: centre crop, N or HxW.")
-@click.option(
-    "--mean", callback=_numbers, metavar="R,G,B", help="Images: per channel, of pixels in 0..1."
-)
-@click.option("--std", callback=_positive, metavar="R,G,B", help="Images: likewise.")
+@image_options
 @click.option("--weights", type=click.Choice(["default", "none"]), default="default")
 @click.option("--engine", default="auto", show_default=True, help="Measured in the report.")
 def quantize(
@@ -108,7 +73,7 @@ def quantize(
     check_folder(output)
     if "executorch" in targets:
         check_executorch()
-    preparation = _preprocessing(preprocess, resize, crop, mean, std, input_shape)
+    preparation = preprocessing(preprocess, resize, crop, mean, std, input_shape)
     with stage(f"Loading {model}"):
         loaded = load_model(model, pretrained=weights == "default")
     shape = input_shape
@@ -131,34 +96,13 @@ def quantize(
     _write(quantized, output, targets, examples, preparation if Path(data).is_dir() else None)
 
 
-def _preprocessing(
-    preset: str | None,
-    resize: int | None,
-    crop: tuple[int, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    input_shape: tuple[int, ...] | None,
-) -> ImagePreprocessing:
-    import dataclasses
-
-    from pyquant.cli.samples import ImagePreprocessing
-
-    base = ImagePreprocessing.imagenet() if preset == "imagenet" else ImagePreprocessing()
-    if crop is not None and len(crop) > 2:
-        raise click.BadParameter("--crop takes one or two sizes")
-    if input_shape is not None and (preset, resize, crop) == (None, None, None):
-        resize, crop = max(input_shape[-2:]), input_shape[-2:]
-    square = None if crop is None else (crop[0], crop[-1])
-    given: dict[str, Any] = {"resize": resize, "crop": square, "mean": mean, "std": std}
-    return dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})
-
-
 def _report(
     name: str, model: nn.Module, quantized: QuantizedModule, inputs: tuple[Tensor, ...]
 ) -> None:
     import torch
 
-    from pyquant.cli.measure import float_bytes, interleaved, one_thread, sqnr
+    from pyquant.analysis.measure import float_bytes, interleaved, one_thread
+    from pyquant.analysis.sqnr import sqnr
     from pyquant.ir.serialize import to_bytes
 
     judged = tuple(value[:_JUDGED_SAMPLES] for value in inputs)

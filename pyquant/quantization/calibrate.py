@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, PyquantError, QuantizationError
+from pyquant.progress import tracked
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
 from pyquant.quantization.snapshot import Snapshot
@@ -58,9 +59,9 @@ def calibrate(
     run = _Runner(prepared, list({id(observer): observer for observer in found}.values()))
     count = 0
     with torch.no_grad():
-        for index, batch in enumerate(
-            _tracked(itertools.islice(data, max_batches), data, progress)
-        ):
+        batches = itertools.islice(data, max_batches)
+        bar = tracked(batches, "Calibrating", total=_length(data), show=progress)
+        for index, batch in enumerate(bar):
             run(batch, index)
             count += 1
     if not count:
@@ -174,21 +175,8 @@ def _run_error(batch: _Batch, index: int, error: Exception) -> PyquantError:
     )
 
 
-def _tracked(batches: Iterable[_Batch], data: CalibrationData, progress: bool) -> Iterator[_Batch]:
-    """The batches, with a progress bar if it is wanted and stderr is a terminal."""
-    if not progress:
-        yield from batches
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from batches
-        return
+def _length(data: CalibrationData) -> int | None:
     try:
-        total: int | None = len(data)
+        return len(data)
     except TypeError:
-        total = None
-    with Progress(console=console, transient=True) as bar:
-        yield from bar.track(batches, total=total, description="Calibrating")
+        return None

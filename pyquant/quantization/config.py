@@ -31,18 +31,24 @@ class QuantizationConfig:
             as TensorRT), "percentile" (99.999 % of all values), "minmax" (never clips what
             calibration showed; fastest) or "moving_average" (of each batch's extremes).
         per_channel: One weight scale per output channel instead of one per tensor.
+        keep_float: What stays float32: names of modules (with all in them) and of layers, as
+            ``"features.0"``; or, where nothing has the name, operators, as ``"linear"``. May hold
+            ``*``, ``?`` and ``[...]``. ``prepare`` refuses names that the model does not have.
 
     Raises:
-        QuantizationError: ``observer`` is no known name.
+        QuantizationError: ``observer`` is no known name, or ``keep_float`` one string.
     """
 
     observer: ObserverName = "histogram"
     per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.observer not in get_args(ObserverName):
             names = ", ".join(repr(name) for name in get_args(ObserverName))
             raise QuantizationError(f"unknown observer {self.observer!r}; choose one of {names}")
+        if isinstance(self.keep_float, str):
+            raise QuantizationError(f"keep_float takes several names: ({self.keep_float!r},)")
 
     def activation_spec(self, interval: Interval = REALS) -> Any:
         """A new torchao ``QuantizationSpec`` for activations whose range lies in ``interval``."""

@@ -38,6 +38,31 @@ def prepare(
         QuantizationError: It holds NaN or infinity, parameters other than float32, or nothing
             that can be quantized.
     """
+    module = float_graph(model, example_inputs)
+    from pyquant.quantization import pt2e
+    from pyquant.quantization.quantizer import PyquantQuantizer
+
+    with quiet(streams=True):
+        prepared: fx.GraphModule = pt2e.prepare_pt2e(module, PyquantQuantizer(config))
+    allow_mode_switch(prepared)
+    return prepared
+
+
+def float_graph(
+    model: nn.Module, example_inputs: tuple[Any, ...] | list[Any] | torch.Tensor
+) -> fx.GraphModule:
+    """The float model as the quantizer sees it: captured, batch norms folded.
+
+    Its nodes have the names that they have in the prepared and in the quantized graph.
+
+    Args:
+        model: A float32 ``nn.Module``, or a graph that ``pyquant.capture.capture`` made.
+        example_inputs: The positional inputs, or one tensor.
+
+    Raises:
+        CaptureError: The model is no float module or cannot be exported.
+        QuantizationError: It holds NaN or infinity, or parameters other than float32.
+    """
     module = capture(model, example_inputs)
     for name, parameter in module.named_parameters():
         if parameter.is_floating_point() and parameter.dtype is not torch.float32:
@@ -46,10 +71,4 @@ def prepare(
                 "quantization starts from float32: call model.float() first"
             )
     fold_batch_norm(module)
-    from pyquant.quantization import pt2e
-    from pyquant.quantization.quantizer import PyquantQuantizer
-
-    with quiet(streams=True):
-        prepared: fx.GraphModule = pt2e.prepare_pt2e(module, PyquantQuantizer(config))
-    allow_mode_switch(prepared)
-    return prepared
+    return module

@@ -16,6 +16,7 @@ from pyquant.quantization.annotate import (
     is_quantized_output,
 )
 from pyquant.quantization.config import QuantizationConfig
+from pyquant.quantization.named_layers import find_layers, select_layers
 from pyquant.quantization.patterns import PATTERNS, Pattern
 
 
@@ -41,8 +42,14 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
 
         First the operators that gain by it, in graph order; then, until nothing changes, those
         that are quantized only beside another quantized operator.
+
+        Raises:
+            QuantizationError: The config keeps something float that the graph does not hold.
         """
         config = self.config
+        layers = find_layers(model.graph, self.patterns)
+        kept = {node for layer in select_layers(layers, config.keep_float) for node in layer.nodes}
+        nodes = [node for node in model.graph.nodes if node not in kept]
         specs = Specs(
             activation=config.activation_spec(),
             weight=config.weight_spec(),
@@ -52,12 +59,12 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
         rows: dict[object, list[Pattern]] = {}
         for row in self.patterns:
             rows.setdefault(row.anchor, []).append(row)
-        for node in model.graph.nodes:
+        for node in nodes:
             self._annotate_node(node, rows.get(node.target, []), specs, on_demand=False)
         changed = True
         while changed:
             changed = False
-            for node in model.graph.nodes:
+            for node in nodes:
                 candidates = rows.get(node.target, [])
                 changed |= self._annotate_node(node, candidates, specs, on_demand=True)
         return model
@@ -72,8 +79,9 @@ class PyquantQuantizer(pt2e.Quantizer):  # type: ignore[misc]
         annotated = [node for node in model.graph.nodes if is_annotated(node)]
         if not annotated:
             anchors = ", ".join(sorted({str(row.anchor).split(".")[1] for row in self.patterns}))
+            kept = ", or all of them are kept float" if self.config.keep_float else ""
             raise QuantizationError(
-                f"the model holds no operator that pyquant quantizes (it quantizes {anchors})"
+                f"the model holds no operator that pyquant quantizes (it quantizes {anchors}){kept}"
             )
         for node in annotated:
             for source in (node, *node.meta[pt2e.ANNOTATION_KEY].input_qspec_map):

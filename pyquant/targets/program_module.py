@@ -12,6 +12,7 @@ from pyquant import _C
 from pyquant.errors import InvalidInputError
 from pyquant.ir.program import Program
 from pyquant.ir.serialize import to_bytes
+from pyquant.targets.intermediate import Intermediate
 from pyquant.targets.profile import Profile
 
 
@@ -86,6 +87,25 @@ class ProgramModule(nn.Module):
         session.run(dense)
         return Profile.of(
             self.program, self.node_engines, [session.profile(dense) for _ in range(runs)]
+        )
+
+    def intermediates(self, *inputs: Tensor) -> tuple[Intermediate, ...]:
+        """Runs once without fusing operators, and keeps the value of every node.
+
+        The numbers are those of a call: fusing changes none. The weights are packed a second time
+        for it, at the first call.
+
+        Returns:
+            One entry for each of ``program.nodes``, in their order.
+
+        Raises:
+            InvalidInputError: As in a call.
+        """
+        session = _C.Session(self._core, self._engine, torch.get_num_threads(), fuse=False)
+        values = session.observe(_dense(inputs))
+        return tuple(
+            Intermediate.of(self.program, node, values[index])
+            for index, node in enumerate(self.program.nodes)
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -152,6 +152,32 @@ void test_profile(const std::shared_ptr<const Program>& program) {
   CHECK((shapes == std::vector<Shape>{{2, 5, 4, 2}, {2, 5, 4, 1}, {2, 1, 5, 4}}));
 }
 
+void test_observe(const std::shared_ptr<const Program>& program) {
+  Session session(program, {.fuse = false});
+  const std::vector<float> x(2 * 2 * 5 * 4, 1.0F);
+  std::vector<float> y(2 * 5 * 4);
+  std::vector<float> seen;
+  std::vector<std::size_t> nodes;
+  session.observe(std::vector<ConstTensorView>{{DType::kFloat32, {2, 2, 5, 4}, x.data()}},
+                  std::vector<TensorView>{{DType::kFloat32, {2, 1, 5, 4}, y.data()}},
+                  [&](std::size_t node, const ConstTensorView& value) {
+                    nodes.push_back(node);
+                    const auto* bytes = static_cast<const std::uint8_t*>(value.data);
+                    if (node == 0) {
+                      CHECK((value.shape == Shape{2, 5, 4, 2}) && value.dtype == DType::kUInt8);
+                      CHECK(bytes[0] == 102 && bytes[2 * 2 * 5 * 4 - 1] == 102);
+                    } else if (node == 1) {
+                      CHECK((value.shape == Shape{2, 5, 4, 1}) && value.dtype == DType::kUInt8);
+                      CHECK(bytes[0] == 135);  // (0.75 - 0.5 + 0.625) / 0.125 + 128
+                    } else {
+                      const auto* values = static_cast<const float*>(value.data);
+                      seen.assign(values, values + value.shape.elements());
+                    }
+                  });
+  CHECK((nodes == std::vector<std::size_t>{0, 1, 2}));
+  CHECK(seen == y);
+}
+
 void test_wrong_inputs(const std::shared_ptr<const Program>& program) {
   Session session(program);
   std::vector<float> data(64);
@@ -206,6 +232,7 @@ int main(int argc, char** argv) {
   test_sessions_on_threads(program);
   test_sessions_outlive_the_program();
   test_profile(program);
+  test_observe(program);
   test_wrong_inputs(program);
   test_wrong_programs(path);
   std::puts("session: passed");

@@ -1,6 +1,7 @@
 // A Session runs a Program: its memory plan, scratch and threads.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,6 +18,9 @@ struct SessionOptions {
   std::string engine = "auto";
   // Threads inside one run, the caller included.
   int threads = 1;
+  // Whether operators may be computed inside of the kernel before them. Without it, a run is slower
+  // and gives the same numbers, and the Program's weights are packed a second time.
+  bool fuse = true;
 };
 
 // One step of a run: one node, or several that run as one. Nodes that are views take no step.
@@ -25,6 +29,10 @@ struct StepProfile {
   std::vector<Shape> output_shapes;  // of each of them
   double seconds = 0;
 };
+
+// Receives the value of a node, by its index in Program::nodes(): uint8 in NHWC, or float32. The
+// view is good during the call only.
+using ValueObserver = std::function<void(std::size_t node, const ConstTensorView& value)>;
 
 // Used by one thread at a time; many Sessions over one Program may run in parallel. The weights
 // are packed once per Program and engine, and shared.
@@ -47,6 +55,11 @@ class Session {
   // The same, with the time of each step, in the order in which they ran.
   std::vector<StepProfile> profile(std::span<const ConstTensorView> inputs,
                                    std::span<const TensorView> outputs);
+
+  // The same as run, and hands every value to the observer once it is there: of each step, that of
+  // its last node. In a Session that does not fuse, these are all nodes of the Program.
+  void observe(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
+               const ValueObserver& observer);
 
   // The engine of each node, in Program::nodes() order.
   const std::vector<std::string>& node_engines() const;

@@ -1,4 +1,4 @@
-"""Latency, error and size: the numbers that the commands report."""
+"""Latency and size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 #: A call that has taken this long in all is not measured any further.
 BUDGET_SECONDS = 5.0
@@ -106,19 +104,6 @@ def _warm_up(call: Callable[[], object]) -> None:
     call()
     while time.perf_counter() < end:
         call()
-
-
-def sqnr(reference: Any, actual: Any) -> float:
-    """Signal to quantization noise in decibels over all output tensors; infinite if equal."""
-    signal = noise = 0.0
-    pairs = zip(pytree.tree_leaves(reference), pytree.tree_leaves(actual), strict=True)
-    for expected, found in pairs:
-        if isinstance(expected, Tensor):
-            signal += float(expected.double().square().sum())
-            noise += float((expected.double() - found.double()).square().sum())
-    if noise == 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal else -math.inf
 
 
 def float_bytes(model: nn.Module) -> int:
