@@ -8,6 +8,7 @@
 import torch  # noqa: F401  (the C++ module links libtorch, which this import loads)
 
 from pyquant._C import engines
+from pyquant.analysis.report import write_report
 from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
@@ -30,4 +31,5 @@ __all__ = [
     "prepare",
     "quantize",
     "quantize_mixed",
+    "write_report",
 ]

@@ -59,6 +59,9 @@ class LayerAnalysis:
             measured, or if the layer is float32.
         output: Of the output in the float model.
         weight: ``None`` without a constant weight.
+        inputs: Names of the layers whose outputs it takes; the model's own inputs are left out.
+        nodes: Names of the graph's nodes that it is made of, as the steps of a
+            :class:`pyquant.targets.profile.Profile` list them.
     """
 
     name: str
@@ -71,6 +74,8 @@ class LayerAnalysis:
     own_sqnr: float | None
     output: TensorStatistics
     weight: TensorStatistics | None
+    inputs: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
