@@ -200,6 +200,8 @@ def test_a_constant_tensor_has_a_histogram() -> None:
 def test_the_histogram_marks_what_the_grid_does_not_reach() -> None:
     statistics = dataclasses.replace(
         analyses.statistics(torch.zeros(1, 1), (0.1,), (-1.0, 1.0)),
+        minimum=-2.0,
+        maximum=2.0,
         histogram=Histogram(-2.0, 2.0, (1, 5, 5, 1)),
     )
 
@@ -208,6 +210,20 @@ def test_the_histogram_marks_what_the_grid_does_not_reach() -> None:
     assert chart.band == (chart.width / 4, chart.width * 3 / 4)
     assert chart.outside.count("M") == 2 and chart.inside.count("M") == 1
     assert chart.outside.startswith("M0.0") and f"H{chart.width / 4:.1f}" in chart.outside
+
+
+def test_a_range_that_ends_at_the_largest_value_clips_nothing() -> None:
+    # 130 bins do not divide into equal groups, and the values end in the middle of one.
+    statistics = dataclasses.replace(
+        analyses.statistics(torch.zeros(1, 1), (0.1,), (0.0, 6.0)),
+        maximum=6.0,
+        histogram=Histogram(0.0, 6.02, (1,) * 130),
+    )
+
+    chart = histogram_chart(statistics)
+
+    assert (chart.low, chart.high) == (0.0, 6.0)
+    assert chart.inside and not chart.outside
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9))

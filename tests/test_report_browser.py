@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,8 +175,22 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, repor
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_nothing_is_wider_than_the_screen(browser: Browser, report: Path, width: int) -> None:
-    page = Page(browser, report, width=width)
+def test_nothing_is_wider_than_the_screen(browser: Browser, tmp_path: Path, width: int) -> None:
+    long = "features." * 20 + "averyveryverylongname" * 5
+    analysis = analyses.three_layers(long)
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            operator="conv_transpose2d + batch_norm + hardswish",
+            output_shape=(64, 1280, 1024, 1024),
+            multiply_adds=123_456_789_012,
+            parameter_bytes=123_456_789,
+        )
+        for layer in analysis.layers
+    )
+    analysis = dataclasses.replace(analysis, layers=layers, model=long)
+    write_report(analysis, tmp_path / "report.html", profile=analyses.profile())
+    page = Page(browser, tmp_path / "report.html", width=width)
     page.run("document.querySelectorAll('.open').forEach(e => e.click())")
 
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth")

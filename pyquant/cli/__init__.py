@@ -13,6 +13,7 @@ from pyquant.cli.console import show_error, silence_libraries
 from pyquant.cli.demo import demo
 from pyquant.cli.inspection import inspect
 from pyquant.cli.quantize import quantize
+from pyquant.cli.report import report
 from pyquant.cli.verify import verify
 from pyquant.errors import PyquantError
 from pyquant.version import __version__
@@ -46,7 +47,7 @@ def main() -> None:
     """
 
 
-for _command in (demo, quantize, inspect, bench, verify, compare):
+for _command in (demo, quantize, inspect, bench, verify, compare, report):
     main.add_command(_command)
 
 __all__ = ["main"]

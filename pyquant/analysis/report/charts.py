@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyquant.analysis.analysis import Histogram, TensorStatistics
 
 _HISTOGRAM_WIDTH, _HISTOGRAM_HEIGHT = 320.0, 96.0
-_MOST_BARS = 80
+_MOST_BARS, _HAIR = 80, 1.0
 #: A chart of few columns does not get wider ones than this; one of many scrolls.
 _WIDEST_COLUMN, _NARROWEST_COLUMN = 34.0, 15.0
 _AXIS = 52.0
-_WIDTH = 1150.0
+_WIDTH = 1200.0
 _CHART_HEIGHT = 200.0
 
 
@@ -46,9 +46,9 @@ class HistogramChart:
 
 def histogram_chart(statistics: TensorStatistics) -> HistogramChart:
     """A chart wide enough for the values and for the range that they were given."""
-    histogram = _coarser(statistics.histogram)
+    histogram = statistics.histogram
     limits = statistics.representable if statistics.scales else None
-    low, high = histogram.low, histogram.high
+    low, high = statistics.minimum, statistics.maximum
     if limits is not None:
         low, high = min(low, limits[0]), max(high, limits[1])
     if not high > low:  # one value only
@@ -56,21 +56,16 @@ def histogram_chart(statistics: TensorStatistics) -> HistogramChart:
     width, height = _HISTOGRAM_WIDTH, _HISTOGRAM_HEIGHT
 
     def place(value: float) -> float:
-        return (value - low) / (high - low) * width
+        return (min(max(value, low), high) - low) / (high - low) * width
 
-    tallest = math.log1p(max(histogram.counts, default=0)) or 1.0
-    step = (histogram.high - histogram.low) / max(1, len(histogram.counts))
+    bars = _bars(histogram)
+    tallest = math.log1p(max((number for _, _, number in bars), default=0)) or 1.0
     outlines = (_Outline(height), _Outline(height))
-    for index, number in enumerate(histogram.counts):
-        start = histogram.low + index * step
-        middle = start + step / 2
-        left, right = place(start), place(start + step)
-        if right - left < 1:  # a bin that would vanish
-            left, right = place(middle) - 0.5, place(middle) + 0.5
-        beyond = limits is not None and not limits[0] <= middle <= limits[1]
-        if number:
-            tall = max(1.5, math.log1p(number) / tallest * (height - 4))
-            outlines[beyond].add(left, right, height - tall)
+    for first, last, number in bars:
+        start, end = max(first, low), min(last, high)  # of a bin, values may fill a part only
+        top = height - max(1.5, math.log1p(number) / tallest * (height - 4))
+        for left, right, beyond in _cut(start, end, limits) if number and start <= end else ():
+            outlines[beyond].add(place(left), place(right), top)
     return HistogramChart(
         width=width,
         height=height,
@@ -91,7 +86,10 @@ class _Outline:
         self._end = ""
 
     def add(self, left: float, right: float, top: float) -> None:
-        """A bar."""
+        """A bar, at least as wide as a hair."""
+        if right - left < _HAIR:
+            left = max(0.0, (left + right - _HAIR) / 2)
+            right = left + _HAIR
         if f"{left:.1f}" != self._end:
             self._close()
             self._parts.append(f"M{left:.1f} {self._bottom}")
@@ -109,15 +107,33 @@ class _Outline:
             self._end = ""
 
 
-def _coarser(histogram: Histogram) -> Histogram:
-    """Sums neighbouring bins until there are few enough to see."""
-    size = math.ceil(len(histogram.counts) / _MOST_BARS) or 1
-    if size == 1:
-        return histogram
+def _cut(
+    start: float, end: float, limits: tuple[float, float] | None
+) -> Iterator[tuple[float, float, bool]]:
+    """The pieces of a bar within ``limits`` and beyond them."""
+    low, high = (start, end) if limits is None else limits
+    inner, outer = min(max(start, low), high), max(min(end, high), low)
+    if start < low:
+        yield start, min(end, low), True
+    if inner < outer or start == end:
+        yield inner, outer, False
+    if end > high:
+        yield max(start, high), end, True
+
+
+def _bars(histogram: Histogram) -> list[tuple[float, float, int]]:
+    """Start, end and count of neighbouring bins together, few enough to see."""
     bins = len(histogram.counts)
-    counts = tuple(sum(histogram.counts[start : start + size]) for start in range(0, bins, size))
-    width = (histogram.high - histogram.low) / bins
-    return Histogram(histogram.low, histogram.low + width * size * len(counts), counts)
+    size = math.ceil(bins / _MOST_BARS)
+    width = (histogram.high - histogram.low) / max(1, bins)
+    return [
+        (
+            histogram.low + first * width,
+            histogram.low + min(first + size, bins) * width,
+            sum(histogram.counts[first : first + size]),
+        )
+        for first in range(0, bins, size or 1)
+    ]
 
 
 @dataclass(frozen=True)

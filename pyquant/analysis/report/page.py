@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pyquant.analysis import units
 from pyquant.analysis.analysis import Analysis, LayerAnalysis
@@ -125,6 +126,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "breakable": _breakable,
         "decibels": units.decibels,
         "megabytes": units.megabytes,
         "milliseconds": units.milliseconds,
@@ -140,6 +142,11 @@ def _source(name: str) -> str:
     environment = _environment()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
+
+
+def _breakable(name: str) -> Markup:
+    """Escaped, with places where a long name may go on in the next line."""
+    return Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(name))))
 
 
 def _sort_key(value: float | None) -> str:
