@@ -32,12 +32,12 @@ class Finding:
 
 
 def main_target(analysis: Analysis) -> TargetComparison | None:
-    """What one would run: the fastest quantized target that was measured, else the first."""
-    quantized = analysis.targets[1:]
-    measured = [target for target in quantized if target.milliseconds is not None]
-    if measured:
-        return min(measured, key=lambda target: target.milliseconds or math.inf)
-    return quantized[0] if quantized else None
+    """What one would run: the fastest of the quantized targets; if none was timed, the smallest."""
+
+    def cost(target: TargetComparison) -> tuple[float, float]:
+        return target.milliseconds or math.inf, target.size or math.inf
+
+    return min(analysis.targets[1:], key=cost, default=None)
 
 
 def headlines(analysis: Analysis) -> Iterator[Headline]:
