@@ -13,7 +13,6 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup, escape
 
 from pyquant.analysis import units
@@ -31,6 +30,8 @@ from pyquant.version import __version__
 from pyquant.write_file import write_file
 
 if TYPE_CHECKING:
+    import jinja2
+
     from pyquant.targets.profile import Profile, ProfiledStep
 
 
@@ -118,6 +119,8 @@ def render_report(
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # not before it is needed: every `import pyquant` comes through here
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pyquant.analysis.report"),
         autoescape=True,
