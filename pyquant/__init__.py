@@ -8,6 +8,7 @@
 import torch  # noqa: F401  (the C++ module links libtorch, which this import loads)
 
 from pyquant._C import engines
+from pyquant.analysis.report import write_report
 from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
@@ -37,4 +38,5 @@ __all__ = [
     "quantize",
     "quantize_mixed",
     "sync_observers",
+    "write_report",
 ]

@@ -6,10 +6,14 @@ import contextlib
 import io
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 import torchvision_models
+
+if TYPE_CHECKING:
+    from digits_nets import Digits
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +64,19 @@ def photo_crops() -> Callable[[int, int], torch.Tensor]:
         return torch.cat(result)
 
     return crops
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """scikit-learn's digits as images of 32x32, two fifths of them held out."""
+    import digits_nets
+
+    return digits_nets.load_digits()
+
+
+@pytest.fixture(scope="session")
+def digits_net() -> Callable[[str], torch.nn.Module]:
+    """A network of ``digits_nets.NETS`` by name, trained on digits, in eval mode."""
+    import digits_nets
+
+    return digits_nets.trained

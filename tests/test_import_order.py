@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: its own stage and of earlier ones.
 STAGES: list[list[str]] = [
     ["pyquant.errors", "pyquant.version", "pyquant.progress"],
+    ["pyquant.write_file"],
     ["pyquant._C", "pyquant.ir.ops", "pyquant.ir.program", "pyquant.ir.program_generated"],
     ["pyquant.capture"],
     ["pyquant.quantization"],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyquant.analysis.analysis import Analysis, LayerAnalysis
+from pyquant.analysis.edges import layer_inputs
 from pyquant.analysis.qdq_source import QdqSource
 from pyquant.analysis.reference import Reference
 from pyquant.analysis.runtime_source import RuntimeSource
@@ -81,10 +82,11 @@ def analyze_model(
         sample = [value[:count].contiguous() for value in first]
         seconds = latencies([comparison.target for comparison in comparisons], sample)
     own_sqnr = {} if solo is None else solo.result()
+    inputs_of = layer_inputs(reference.layers)
     return Analysis(
         model=name or _name(model, quantized),
         samples=samples,
-        layers=tuple(sums.result(reference, own_sqnr) for sums in layers),
+        layers=tuple(sums.result(reference.module, own_sqnr, inputs_of) for sums in layers),
         targets=tuple(
             comparison.result(seconds.get(comparison.target.name)) for comparison in comparisons
         ),
@@ -105,8 +107,13 @@ class _LayerSums:
         self.errors.add(expected, actual)
         self.output.add(expected)
 
-    def result(self, reference: Reference, own_sqnr: Mapping[str, float]) -> LayerAnalysis:
-        layer, module = self.layer, reference.module
+    def result(
+        self,
+        module: fx.GraphModule,
+        own_sqnr: Mapping[str, float],
+        inputs_of: Mapping[str, tuple[str, ...]],
+    ) -> LayerAnalysis:
+        layer = self.layer
         weight, bias = get_constant(module, layer.weight), get_constant(module, layer.bias)
         rows = None if weight is None else _output_rows(layer, weight)
         parameters = [value for value in (weight, bias) if value is not None]
@@ -121,7 +128,7 @@ class _LayerSums:
             own_sqnr=own_sqnr.get(layer.name),
             output=self.output.result(),
             weight=None if rows is None else weight_statistics(rows, self._scales),
-            inputs=reference.inputs(layer),
+            inputs=inputs_of[layer.name],
             nodes=tuple(node.name for node in layer.nodes),
         )
 

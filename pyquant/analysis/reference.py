@@ -17,7 +17,7 @@ from pyquant.capture.quiet import quiet
 from pyquant.errors import InvalidInputError
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
-from pyquant.quantization.named_layers import Layer, find_layers
+from pyquant.quantization.named_layers import find_layers
 from pyquant.quantization.prepare import float_graph
 
 #: Samples that run at once: the values of so many are held in memory.
@@ -63,21 +63,6 @@ class Reference:
         constants = {node.target: node for node in self.module.graph.find_nodes(op="get_attr")}
         values = [get_constant(self.module, node) for node in constants.values()]
         return sum(value.nbytes for value in values if value is not None)
-
-    def inputs(self, layer: Layer) -> tuple[str, ...]:
-        """The names of the layers whose outputs ``layer`` takes, in the order of its arguments."""
-        names = {found.last: found.name for found in self.layers}
-        inputs: dict[str, None] = {}
-
-        def visit(node: fx.Node) -> None:
-            for source in node.all_input_nodes:
-                if source in names:
-                    inputs[names[source]] = None
-                else:  # what is no layer of the quantized model passes its own inputs on
-                    visit(source)
-
-        visit(layer.first)
-        return tuple(inputs)
 
     def batches(
         self, data: object, transform: Callable[[Any], Any] | None

@@ -14,6 +14,7 @@ from pyquant.cli.demo import demo
 from pyquant.cli.export import export
 from pyquant.cli.inspection import inspect
 from pyquant.cli.quantize import quantize
+from pyquant.cli.report import report
 from pyquant.cli.verify import verify
 from pyquant.errors import PyquantError
 from pyquant.version import __version__
@@ -47,7 +48,9 @@ def main() -> None:
     """
 
 
-for _command in (demo, quantize, inspect, bench, compare, export, verify):
+_COMMANDS = (demo, quantize, inspect, bench, compare, report, export, verify)
+
+for _command in _COMMANDS:
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -12,6 +12,21 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from pyquant.analysis.units import decibels, megabytes, milliseconds
+
+__all__ = [
+    "WIDTH",
+    "console",
+    "decibels",
+    "megabytes",
+    "milliseconds",
+    "new_table",
+    "show",
+    "show_error",
+    "silence_libraries",
+    "stage",
+]
+
 #: Tables are laid out for this many columns; also the width where there is no terminal.
 WIDTH = 100
 
@@ -57,24 +72,6 @@ def new_table(
             overflow="fold",
         )
     return table
-
-
-def megabytes(size: int) -> str:
-    """``4808512`` as ``4.81 MB``; below 100 kB in kB, below 1 kB in bytes."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
-
-
-def milliseconds(seconds: float) -> str:
-    """With three significant digits or two decimals."""
-    value = seconds * 1e3
-    return f"{value:.3f} ms" if value < 1 else f"{value:.2f} ms"
-
-
-def decibels(value: float) -> str:
-    """An SQNR; exact equality is infinite."""
-    return "exact" if value == float("inf") else f"{value:.1f} dB"
 
 
 def silence_libraries() -> None:

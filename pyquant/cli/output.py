@@ -15,6 +15,14 @@ def check_folder(output: Path) -> None:
         raise IoError(f"cannot write to {output}: {existing} is not a folder")
 
 
+def check_file(output: Path) -> None:
+    """Raises :class:`IoError` if ``output`` cannot become a file."""
+    if output.is_dir():
+        raise IoError(f"cannot write {output}: it is a folder")
+    if not output.absolute().parent.is_dir():
+        raise IoError(f"cannot write {output}: there is no folder {output.parent}")
+
+
 def check_executorch() -> None:
     """Raises :class:`ExportError` if ExecuTorch is not installed."""
     if importlib.util.find_spec("executorch") is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pyquant.ir import program_generated as fb
 from pyquant.ir.ops import OPS, Op, Window
 from pyquant.ir.program import DType, Node, Program, Tensor
 from pyquant.version import __version__
+from pyquant.write_file import write_file
 
 #: Version of the schema that is written; see ``program.fbs``.
 PROGRAM_VERSION = 1
@@ -196,28 +196,7 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     """
     data = to_bytes(program)
     _C.Program.from_bytes(data)
-    target = Path(path)
-    temporary: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise IoError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_file(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> Program:
