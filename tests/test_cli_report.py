@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pyquant.analysis.edges import layer_inputs
 from pyquant.capture import capture
-from pyquant.quantization.layers import find_layers
+from pyquant.quantization.named_layers import find_layers
 
 
 class TwoPaths(nn.Module):
