@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, PyquantError, QuantizationError
+from pyquant.quantization.bias_correction import input_means
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
 
@@ -72,6 +73,7 @@ class _Runner:
     def __init__(self, prepared: fx.GraphModule, found: list[Any]) -> None:
         self._prepared = prepared
         self._observers = found
+        self._stateful = [*found, *input_means(prepared)]
         example = prepared.graph.find_nodes(op="placeholder")[0].meta.get("val")
         self._example_size = int(example.shape[0]) if example is not None and example.dim() else 1
         self._slice = False
@@ -96,8 +98,8 @@ class _Runner:
     def _attempt(self, batch: _Batch, index: int) -> Exception | None:
         """Runs one batch; returns the model's error, raises if NaN or infinity is the cause."""
         before = [
-            {name: buffer.clone() for name, buffer in observer._buffers.items()}
-            for observer in self._observers
+            {name: buffer.clone() for name, buffer in module._buffers.items()}
+            for module in self._stateful
         ]
         error: Exception | None = None
         try:
@@ -108,8 +110,8 @@ class _Runner:
             error = failure
         if error is None and self._saw_finite(output):
             return None
-        for observer, buffers in zip(self._observers, before, strict=True):
-            observer._buffers.update(buffers)
+        for module, buffers in zip(self._stateful, before, strict=True):
+            module._buffers.update(buffers)
         layer = _first_non_finite(self._prepared, batch)
         if layer is None:
             return error

@@ -28,6 +28,8 @@ class QuantizationConfig:
             outliers), "minmax" (never clips what calibration showed; fastest) or
             "moving_average" (of each batch's extremes).
         per_channel: One weight scale per output channel instead of one per tensor.
+        bias_correction: Correct biases for the mean error that rounding the weights causes on the
+            calibration data. Costs next to nothing.
 
     Raises:
         QuantizationError: ``observer`` is no known name.
@@ -35,6 +37,7 @@ class QuantizationConfig:
 
     observer: ObserverName = "histogram"
     per_channel: bool = True
+    bias_correction: bool = True
 
     def __post_init__(self) -> None:
         if self.observer not in get_args(ObserverName):

@@ -12,6 +12,7 @@ from torch import fx
 from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, QuantizationError
+from pyquant.quantization.bias_correction import correct_biases
 from pyquant.quantization.round_bias import round_biases
 
 
@@ -23,7 +24,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
 
     Returns:
         A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8,
-        biases float32 on the grid of their int32 form.
+        biases float32, corrected if the config says so, on the grid of their int32 form.
 
     Raises:
         CalibrationError: An observer has seen no data; the message names what it observes.
@@ -33,7 +34,9 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
 
     _check_calibrated(prepared)
     with quiet(streams=True):
-        module: fx.GraphModule = pt2e.convert_pt2e(copy.deepcopy(prepared), fold_quantize=True)
+        observed = copy.deepcopy(prepared)
+        correct_biases(observed)
+        module: fx.GraphModule = pt2e.convert_pt2e(observed, fold_quantize=True)
     round_biases(module)
     allow_mode_switch(module)
     _check_scales(module)

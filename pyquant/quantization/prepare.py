@@ -11,6 +11,7 @@ from pyquant.capture import capture
 from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.quiet import quiet
 from pyquant.errors import QuantizationError
+from pyquant.quantization.bias_correction import insert_input_means
 from pyquant.quantization.config import QuantizationConfig
 from pyquant.quantization.fold_batch_norm import fold_batch_norm
 
@@ -46,10 +47,13 @@ def prepare(
                 "quantization starts from float32: call model.float() first"
             )
     fold_batch_norm(module)
+    config = config or QuantizationConfig()
     from pyquant.quantization import pt2e
     from pyquant.quantization.quantizer import PyquantQuantizer
 
     with quiet(streams=True):
         prepared: fx.GraphModule = pt2e.prepare_pt2e(module, PyquantQuantizer(config))
+    if config.bias_correction:
+        insert_input_means(prepared)
     allow_mode_switch(prepared)
     return prepared
