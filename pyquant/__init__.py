@@ -10,7 +10,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.api import load, lower, quantize
 from pyquant.errors import PyquantError
-from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
+from pyquant.quantization import QuantizationConfig, adaround, calibrate, convert, prepare
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
@@ -19,6 +19,7 @@ __all__ = [
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
+    "adaround",
     "calibrate",
     "convert",
     "engines",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyquant.quantization.adaround import adaround
 from pyquant.quantization.calibrate import calibrate
 from pyquant.quantization.config import QuantizationConfig
 from pyquant.quantization.convert import convert
@@ -12,7 +13,7 @@ from pyquant.quantization.prepare import prepare
 if TYPE_CHECKING:
     from pyquant.quantization.quantizer import PyquantQuantizer
 
-__all__ = ["PyquantQuantizer", "QuantizationConfig", "calibrate", "convert", "prepare"]
+__all__ = ["PyquantQuantizer", "QuantizationConfig", "adaround", "calibrate", "convert", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

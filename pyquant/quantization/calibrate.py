@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from pyquant.errors import CalibrationError, PyquantError, QuantizationError
 from pyquant.quantization.bias_correction import input_means
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
+from pyquant.quantization.progress import length, tracked
 
 _Batch = tuple[torch.Tensor, ...]
 
@@ -59,7 +60,7 @@ def calibrate(
     count = 0
     with torch.no_grad():
         for index, batch in enumerate(
-            _tracked(itertools.islice(data, max_batches), data, progress)
+            tracked(itertools.islice(data, max_batches), "Calibrating", length(data), progress)
         ):
             run(batch, index)
             count += 1
@@ -173,23 +174,3 @@ def _run_error(batch: _Batch, index: int, error: Exception) -> PyquantError:
         f"calibration batch {index} of shape {shapes} fails in the model: "
         f"{text[0] if text else type(error).__name__}"
     )
-
-
-def _tracked(batches: Iterable[_Batch], data: CalibrationData, progress: bool) -> Iterator[_Batch]:
-    """The batches, with a progress bar if it is wanted and stderr is a terminal."""
-    if not progress:
-        yield from batches
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from batches
-        return
-    try:
-        total: int | None = len(data)
-    except TypeError:
-        total = None
-    with Progress(console=console, transient=True) as bar:
-        yield from bar.track(batches, total=total, description="Calibrating")

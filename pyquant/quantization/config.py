@@ -30,6 +30,8 @@ class QuantizationConfig:
         per_channel: One weight scale per output channel instead of one per tensor.
         bias_correction: Correct biases for the mean error that rounding the weights causes on the
             calibration data. Costs next to nothing.
+        adaround: Learn how to round the weights (``pyquant.adaround``) in ``pyquant.quantize``,
+            with the calibration data. Takes minutes. On the staged path call it yourself.
 
     Raises:
         QuantizationError: ``observer`` is no known name.
@@ -38,6 +40,7 @@ class QuantizationConfig:
     observer: ObserverName = "histogram"
     per_channel: bool = True
     bias_correction: bool = True
+    adaround: bool = False
 
     def __post_init__(self) -> None:
         if self.observer not in get_args(ObserverName):

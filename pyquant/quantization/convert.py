@@ -32,7 +32,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """
     from pyquant.quantization import pt2e
 
-    _check_calibrated(prepared)
+    check_calibrated(prepared)
     with quiet(streams=True):
         observed = copy.deepcopy(prepared)
         correct_biases(observed)
@@ -43,7 +43,13 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _check_calibrated(prepared: object) -> None:
+def check_calibrated(prepared: object) -> None:
+    """Checks that ``prepared`` is an observed graph whose observers have seen data.
+
+    Raises:
+        CalibrationError: One has not; the message names what it observes.
+        QuantizationError: It holds no observers.
+    """
     if not isinstance(prepared, fx.GraphModule):
         raise QuantizationError(
             f"expected the graph that prepare() returned, got {type(prepared).__name__}"

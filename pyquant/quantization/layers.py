@@ -22,14 +22,27 @@ class WeightedLayer:
     Attributes:
         module: The graph's owner.
         node: The call.
-        observer_node: The call of the weight's observer.
-        observer: That observer.
     """
 
     module: fx.GraphModule
     node: fx.Node
-    observer_node: fx.Node
-    observer: Any
+
+    @property
+    def observer_node(self) -> fx.Node:
+        """The call of the weight's observer."""
+        node = self.node.args[1]
+        assert isinstance(node, fx.Node)
+        return node
+
+    @property
+    def observer(self) -> Any:
+        """The weight's observer."""
+        return self.module.get_submodule(str(self.observer_node.target))
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the weight is ``[I, O / groups, kH, kW]``."""
+        return is_call(self.node, _aten.conv_transpose2d.input)
 
     @property
     def is_linear(self) -> bool:
@@ -72,9 +85,18 @@ class WeightedLayer:
     @property
     def outputs(self) -> int:
         """The number of output channels."""
-        if is_call(self.node, _aten.conv_transpose2d.input):
+        if self.is_transposed:
             return int(self.weight.shape[1]) * int(arguments(self.node)["groups"])
         return int(self.weight.shape[0])
+
+    def set_weight(self, weight: torch.Tensor, observer: torch.nn.Module) -> None:
+        """Gives the layer a weight as a constant of its own, and that an observer of its own."""
+        constant = insert_constant(self.module, self.node, f"{self.node.name}_weight", weight)
+        name = f"{constant.target}_observer"
+        self.module.add_submodule(name, observer)
+        with self.module.graph.inserting_before(self.node):
+            observed = self.module.graph.call_module(name, (constant,))
+        self.node.update_arg(1, observed)
 
     def set_bias(self, bias: torch.Tensor) -> None:
         """Gives the layer the bias ``[O]`` as a constant of its own."""
@@ -109,8 +131,7 @@ def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
         if bias is not None and get_constant(prepared, bias) is None:
             continue
         if get_constant(prepared, observer_node.args[0]) is not None:
-            observer = prepared.get_submodule(str(observer_node.target))
-            yield WeightedLayer(prepared, node, observer_node, observer)
+            yield WeightedLayer(prepared, node)
 
 
 def fake_quantize(observer: Any, values: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ with quiet():
         MinMaxObserver,
         MovingAverageMinMaxObserver,
         PerChannelMinMaxObserver,
+        UniformQuantizationObserverBase,
     )
     from torchao.quantization.pt2e.quantize_pt2e import (
         convert_pt2e,
@@ -35,6 +36,7 @@ __all__ = [
     "QuantizationSpec",
     "Quantizer",
     "SharedQuantizationSpec",
+    "UniformQuantizationObserverBase",
     "convert_pt2e",
     "prepare_pt2e",
 ]
