@@ -30,6 +30,9 @@ class QuantizationConfig:
         per_channel: One weight scale per output channel instead of one per tensor.
         bias_correction: Correct biases for the mean error that rounding the weights causes on the
             calibration data. Costs next to nothing.
+        equalize: Equal weight ranges for the channels between two layers (cross-layer
+            equalization). For weights with one scale per tensor; with one per channel it gained
+            nothing where it was measured.
         adaround: Learn how to round the weights (``pyquant.adaround``) in ``pyquant.quantize``,
             with the calibration data. Takes minutes. On the staged path call it yourself.
 
@@ -40,6 +43,7 @@ class QuantizationConfig:
     observer: ObserverName = "histogram"
     per_channel: bool = True
     bias_correction: bool = True
+    equalize: bool = False
     adaround: bool = False
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from pyquant.capture.quiet import quiet
 from pyquant.errors import QuantizationError
 from pyquant.quantization.bias_correction import insert_input_means
 from pyquant.quantization.config import QuantizationConfig
+from pyquant.quantization.equalize import equalize
 from pyquant.quantization.fold_batch_norm import fold_batch_norm
 
 
@@ -53,6 +54,8 @@ def prepare(
 
     with quiet(streams=True):
         prepared: fx.GraphModule = pt2e.prepare_pt2e(module, PyquantQuantizer(config))
+    if config.equalize:
+        equalize(prepared)
     if config.bias_correction:
         insert_input_means(prepared)
     allow_mode_switch(prepared)
