@@ -31,8 +31,8 @@ class QuantizationConfig:
         bias_correction: Correct biases for the mean error that rounding the weights causes on the
             calibration data. Costs next to nothing.
         equalize: Equal weight ranges for the channels between two layers (cross-layer
-            equalization). For weights with one scale per tensor; with one per channel it gained
-            nothing where it was measured.
+            equalization). For weights with one scale per tensor; with one per channel it did
+            harm where it was measured.
         adaround: Learn how to round the weights (``pyquant.adaround``) in ``pyquant.quantize``,
             with the calibration data. Takes minutes. On the staged path call it yourself.
 

@@ -4,6 +4,9 @@ Nagel et al. 2019, arXiv:1906.04721, eq. 7-13: ``f(s x) = s f(x)`` for a ReLU an
 rows of one weight can be multiplied and the columns of the next divided. Here over whole groups
 of layers (``channel_groups``), through residual sums and pooling too. No data is needed.
 
+It is for weights with one scale per tensor. On EfficientNet-Lite0 (SQNR of the logits on unseen
+crops) it gained 0.4 dB there (11.4 to 11.8), and lost 0.7 dB with one scale per channel.
+
 ReLU6 and other clamps with a bound have no such freedom: groups with one stay as they are. What
 was tried instead on EfficientNet-Lite0 (SQNR of the logits, dB; 24.2 without): factors that give
 all channels the same range in the calibration data, as far as the clamp stayed idle there, with a
