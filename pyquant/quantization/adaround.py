@@ -2,6 +2,10 @@
 
 Nagel et al. 2020, arXiv:2004.10568. Each layer is learned on rows of its input, sampled from all
 places of all images, with the activation function in the loss; then come the layers behind it.
+
+It fits what it is shown. EfficientNet-Lite0, 32 crops of two photos, SQNR of the logits on other
+crops of them: 24.2 dB before, 27.2 with 80 iterations and 1024 rows. With crops of one photo,
+judged on crops of the other: 20.2 before, 19.8 after. So give it varied images.
 """
 
 from __future__ import annotations
