@@ -14,6 +14,7 @@ from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
     QuantizationConfig,
+    adaround,
     calibrate,
     convert,
     prepare,
@@ -28,6 +29,7 @@ __all__ = [
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
+    "adaround",
     "analyze",
     "calibrate",
     "convert",

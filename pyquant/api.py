@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ from pyquant.analysis.targets import Target
 from pyquant.errors import LoweringError
 from pyquant.ir.lower import lower_graph
 from pyquant.ir.serialize import load as load_program
-from pyquant.quantization import QuantizationConfig, calibrate, convert, prepare
+from pyquant.quantization import QuantizationConfig, adaround, calibrate, convert, prepare
 from pyquant.targets.program_module import ProgramModule
 from pyquant.targets.quantized_module import QuantizedModule, assemble
 
@@ -50,8 +50,13 @@ def quantize(
         QuantizationError: Weights hold NaN or infinity.
         LoweringError: The quantized graph cannot be lowered.
     """
+    config = config or QuantizationConfig()
     prepared = prepare(model, example_inputs, config)
+    if config.adaround and isinstance(calibration_data, Iterator):
+        calibration_data = list(calibration_data)  # it is read twice
     calibrate(prepared, calibration_data, transform=transform, progress=progress)
+    if config.adaround:
+        adaround(prepared, calibration_data, transform=transform, progress=progress)
     return lower(convert(prepared), engine=engine)
 
 

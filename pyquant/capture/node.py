@@ -8,6 +8,13 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
+#: Operators with a weight and a bias, as their second and third arguments.
+WEIGHTED: tuple[OpOverload, ...] = (
+    torch.ops.aten.conv2d.default,
+    torch.ops.aten.conv_transpose2d.input,
+    torch.ops.aten.linear.default,
+)
+
 
 def is_call(node: object, *targets: OpOverload) -> bool:
     """Whether ``node`` is a graph node that calls one of ``targets``."""

@@ -42,6 +42,7 @@ def _targets(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
 @image_options
 @click.option("--weights", type=click.Choice(["default", "none"]), default="default")
 @click.option("--engine", default="auto", show_default=True, help="Measured in the report.")
+@click.option("--adaround", is_flag=True, help="Learn how to round the weights; takes minutes.")
 def quantize(
     model: str,
     data: str,
@@ -56,6 +57,7 @@ def quantize(
     std: tuple[float, ...] | None,
     weights: str,
     engine: str,
+    adaround: bool,
 ) -> None:
     """Quantize MODEL to int8 and write a bundle.
 
@@ -86,8 +88,10 @@ def quantize(
     examples = tuple(value[:1] for value in inputs)
     with stage("Capturing the model"):
         prepared = pyquant.prepare(loaded.model, examples)
-    batches = zip(*(torch.split(value, 8) for value in inputs), strict=True)
-    pyquant.calibrate(prepared, list(batches))
+    batches = list(zip(*(torch.split(value, 8) for value in inputs), strict=True))
+    pyquant.calibrate(prepared, batches)
+    if adaround:
+        pyquant.adaround(prepared, batches)
     with stage("Lowering to int8"):
         quantized = pyquant.lower(pyquant.convert(prepared), engine=engine)
     if quantized.program is not None:

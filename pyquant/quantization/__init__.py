@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyquant.quantization.adaround import adaround
 from pyquant.quantization.calibrate import calibrate
 from pyquant.quantization.config import QuantizationConfig
 from pyquant.quantization.convert import convert
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PyquantQuantizer",
     "QuantizationConfig",
+    "adaround",
     "calibrate",
     "convert",
     "prepare",

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, PyquantError, QuantizationError
 from pyquant.progress import tracked
+from pyquant.quantization.bias_correction import input_means
 from pyquant.quantization.calibration_data import CalibrationData
 from pyquant.quantization.convert import observers
 from pyquant.quantization.snapshot import Snapshot
@@ -75,7 +76,7 @@ class _Runner:
         from pyquant.quantization.observers import Observer
 
         self._prepared = prepared
-        self._snapshot = Snapshot(found)
+        self._snapshot = Snapshot([*found, *input_means(prepared)])
         # pyquant's own refuse NaN and infinity themselves.
         self._lenient = [observer for observer in found if not isinstance(observer, Observer)]
         example = prepared.graph.find_nodes(op="placeholder")[0].meta.get("val")

@@ -34,6 +34,13 @@ class QuantizationConfig:
         keep_float: What stays float32: names of modules (with all in them) and of layers, as
             ``"features.0"``; or, where nothing has the name, operators, as ``"linear"``. May hold
             ``*``, ``?`` and ``[...]``. ``prepare`` refuses names that the model does not have.
+        bias_correction: Correct biases for the mean error that rounding the weights causes on the
+            calibration data. Costs next to nothing.
+        equalize: Equal weight ranges for the channels between two layers (cross-layer
+            equalization). For weights with one scale per tensor; with one per channel it did
+            harm where it was measured.
+        adaround: Learn how to round the weights (``pyquant.adaround``) in ``pyquant.quantize``,
+            with the calibration data. Takes minutes. On the staged path call it yourself.
 
     Raises:
         QuantizationError: ``observer`` is no known name, or ``keep_float`` one string.
@@ -42,6 +49,9 @@ class QuantizationConfig:
     observer: ObserverName = "histogram"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    bias_correction: bool = True
+    equalize: bool = False
+    adaround: bool = False
 
     def __post_init__(self) -> None:
         if self.observer not in get_args(ObserverName):

@@ -13,6 +13,7 @@ from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.node import get_constant
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, QuantizationError
+from pyquant.quantization.bias_correction import correct_biases
 from pyquant.quantization.round_bias import round_biases
 
 
@@ -24,7 +25,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
 
     Returns:
         A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8,
-        biases float32 on the grid of their int32 form.
+        biases float32, corrected if the config says so, on the grid of their int32 form.
 
     Raises:
         CalibrationError: An observer has seen no data; the message names what it observes.
@@ -32,17 +33,25 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """
     from pyquant.quantization import pt2e
 
-    _check_calibrated(prepared)
+    check_calibrated(prepared)
     _show_weights(prepared)
     with quiet(streams=True):
-        module: fx.GraphModule = pt2e.convert_pt2e(copy.deepcopy(prepared), fold_quantize=True)
+        observed = copy.deepcopy(prepared)
+        correct_biases(observed)
+        module: fx.GraphModule = pt2e.convert_pt2e(observed, fold_quantize=True)
     round_biases(module)
     allow_mode_switch(module)
     _check_scales(module)
     return module
 
 
-def _check_calibrated(prepared: object) -> None:
+def check_calibrated(prepared: object) -> None:
+    """Checks that ``prepared`` is an observed graph whose observers have seen data.
+
+    Raises:
+        CalibrationError: One has not; the message names what it observes.
+        QuantizationError: It holds no observers.
+    """
     if not isinstance(prepared, fx.GraphModule):
         raise QuantizationError(
             f"expected the graph that prepare() returned, got {type(prepared).__name__}"

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from pyquant.capture.node import (
+    WEIGHTED,
     arguments,
     get_constant,
     insert_call,
@@ -24,7 +25,6 @@ from pyquant.capture.node import (
 )
 
 _aten = torch.ops.aten
-_LAYERS = (_aten.conv2d.default, _aten.conv_transpose2d.input, _aten.linear.default)
 _BATCH_NORMS = (_aten.batch_norm.default, _aten._native_batch_norm_legit_no_training.default)
 
 
@@ -82,7 +82,7 @@ def _result(node: fx.Node) -> fx.Node | None:
 
 
 def _absorbs(module: fx.GraphModule, source: fx.Node) -> bool:
-    if len(source.users) != 1 or not is_call(source, *_LAYERS):
+    if len(source.users) != 1 or not is_call(source, *WEIGHTED):
         return False
     if is_call(source, _aten.linear.default) and len(shape_of(source) or ()) != 2:
         return False  # the channels of a rank-3 batch norm are not the features

@@ -11,12 +11,11 @@ from fnmatch import fnmatchcase
 import torch
 from torch import fx
 
-from pyquant.capture.node import arguments, is_call, value_of
+from pyquant.capture.node import WEIGHTED, arguments, is_call, value_of
 from pyquant.errors import QuantizationError
 from pyquant.quantization.patterns import PATTERNS, Pattern
 
 _aten = torch.ops.aten
-_WEIGHTED = (_aten.conv2d.default, _aten.linear.default, _aten.conv_transpose2d.input)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Layer:
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.modules))
 
     def _argument(self, name: str) -> fx.Node | None:
-        value = arguments(self.first).get(name) if is_call(self.first, *_WEIGHTED) else None
+        value = arguments(self.first).get(name) if is_call(self.first, *WEIGHTED) else None
         return value if isinstance(value, fx.Node) else None
 
 
@@ -162,7 +161,7 @@ def _computed(graph: fx.Graph) -> Iterable[fx.Node]:
 
 def _names(chains: Sequence[list[fx.Node]]) -> list[str]:
     stacks = [_modules(chain[0]) for chain in chains]
-    is_weighted = [is_call(chain[0], *_WEIGHTED) for chain in chains]
+    is_weighted = [is_call(chain[0], *WEIGHTED) for chain in chains]
     parents = {module for stack in stacks for module in stack[:-1]}
     # A convolution with its padding in a module of their own has that module's name.
     weighted = [stack for stack, heavy in zip(stacks, is_weighted, strict=True) if heavy]

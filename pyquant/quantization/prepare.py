@@ -11,7 +11,9 @@ from pyquant.capture import capture
 from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.quiet import quiet
 from pyquant.errors import QuantizationError
+from pyquant.quantization.bias_correction import insert_input_means
 from pyquant.quantization.config import QuantizationConfig
+from pyquant.quantization.equalize import equalize
 from pyquant.quantization.fold_batch_norm import fold_batch_norm
 
 
@@ -38,12 +40,17 @@ def prepare(
         QuantizationError: It holds NaN or infinity, parameters other than float32, or nothing
             that can be quantized.
     """
+    config = config or QuantizationConfig()
     module = float_graph(model, example_inputs)
     from pyquant.quantization import pt2e
     from pyquant.quantization.quantizer import PyquantQuantizer
 
     with quiet(streams=True):
         prepared: fx.GraphModule = pt2e.prepare_pt2e(module, PyquantQuantizer(config))
+    if config.equalize:
+        equalize(prepared)
+    if config.bias_correction:
+        insert_input_means(prepared)
     allow_mode_switch(prepared)
     return prepared
 

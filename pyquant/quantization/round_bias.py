@@ -10,10 +10,8 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from pyquant.capture.node import get_constant, insert_constant, is_call
+from pyquant.capture.node import WEIGHTED, get_constant, insert_constant, is_call
 
-_aten = torch.ops.aten
-_LAYERS = (_aten.conv2d.default, _aten.linear.default, _aten.conv_transpose2d.input)
 #: Beyond this the bias leaves no room in an int32 accumulator; lowering sees to such channels.
 _LIMIT = 2.0**30
 
@@ -25,7 +23,7 @@ def round_biases(module: fx.GraphModule) -> None:
         module: A converted (q/dq) graph. Biases are float32 ``[O]`` before and after.
     """
     for node in list(module.graph.nodes):
-        if not is_call(node, *_LAYERS) or len(node.args) < 3:
+        if not is_call(node, *WEIGHTED) or len(node.args) < 3:
             continue
         bias = get_constant(module, node.args[2])
         scale = _bias_scale(module, node)

@@ -9,6 +9,7 @@ import torch.distributed
 from torch import fx
 
 from pyquant.errors import QuantizationError
+from pyquant.quantization.bias_correction import input_means
 from pyquant.quantization.convert import observers
 
 
@@ -46,13 +47,13 @@ def sync_observers(
         raise QuantizationError(
             "torch.distributed is not initialised: call init_process_group() first"
         )
+    mergeable: list[Any] = [*found, *input_means(prepared)]
     states: list[Any] = [None] * torch.distributed.get_world_size(group)
-    own = [observer.state_dict() for observer in found]
+    own = [module.state_dict() for module in mergeable]
     torch.distributed.all_gather_object(states, own, group)
-    for observer, *seen in zip(found, *states, strict=True):
-        observer.reset()
-        other = copy.copy(observer)
-        other._buffers = dict(observer._buffers)
+    for module, *seen in zip(mergeable, *states, strict=True):
+        module.reset()
+        other = copy.deepcopy(module)
         for state in seen:
             other.load_state_dict(state)
-            observer.merge(other)
+            module.merge(other)
