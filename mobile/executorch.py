@@ -59,7 +59,7 @@ def to_executorch(
                     partitioner=[xnnpack.XnnpackPartitioner()],
                     constant_methods=dict(constants or {}),
                 )
-                details = _delegation(edge.exported_program().graph_module)
+                details = delegation_of(edge.exported_program().graph_module)
                 content = bytes(edge.to_executorch().buffer)
         except Exception as error:
             raise ExportError(f"the executorch export failed: {error}") from error
@@ -78,7 +78,8 @@ def _export(
     return torch.export.export(module, examples, dynamic_shapes=(shapes,))
 
 
-def _delegation(graph: torch.fx.GraphModule) -> dict[str, Any]:
+def delegation_of(graph: torch.fx.GraphModule) -> dict[str, Any]:
+    """How many ``delegates`` a lowered graph calls, and the ``undelegated`` operators beside."""
     names = [
         getattr(node.target, "__name__", str(node.target))
         for node in graph.graph.nodes

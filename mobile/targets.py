@@ -15,6 +15,7 @@ from pyquant.mobile.runtimes import LOADERS
 _KINDS = {
     ".pte": ("executorch", "ExecuTorch"),
     ".ptl": ("torchscript", "PyTorch Mobile"),
+    ".pt": ("libtorch", "LibTorch"),
     ".pyq": ("program", "pyquant"),
 }
 

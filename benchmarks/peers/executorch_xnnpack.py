@@ -6,21 +6,21 @@ https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.peers.peer import Peer, Task, Variant
+from pyquant.mobile.executorch import delegation_of
 
 
 def _prepare(task: Task) -> list[Variant]:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    def make(folder: Path) -> None:
-        (folder / "model.pte").write_bytes(_lower(task))
-
-    path = task.cache.folder("executorch", ("executorch", "torchao"), make) / "model.pte"
+    path = plain_recipe(task) / "model.pte"
     # Its pool is made for all cores of the machine, whichever of them the process may use.
     portable_lib._unsafe_reset_threadpool(task.threads)
     method = Runtime.get().load_program(path).load_method("forward")
@@ -28,7 +28,18 @@ def _prepare(task: Task) -> list[Variant]:
     return [Variant("XNNPACK", lambda: method.execute(inputs))]
 
 
-def _lower(task: Task) -> bytes:
+def plain_recipe(task: Task) -> Path:
+    """A folder with ``model.pte``, and ``delegation.json``: see ``pyquant.mobile.executorch``."""
+
+    def make(folder: Path) -> None:
+        content, delegation = _lower(task)
+        (folder / "model.pte").write_bytes(content)
+        (folder / "delegation.json").write_text(json.dumps(delegation))
+
+    return task.cache.folder("executorch-recipe", ("executorch", "torchao"), make)
+
+
+def _lower(task: Task) -> tuple[bytes, dict[str, Any]]:
     from executorch import exir
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
@@ -44,7 +55,8 @@ def _lower(task: Task) -> bytes:
     edge = exir.to_edge_transform_and_lower(
         torch.export.export(converted, (task.x,)), partitioner=[XnnpackPartitioner()]
     )
-    return bytes(edge.to_executorch().buffer)
+    delegation = delegation_of(edge.exported_program().graph_module)
+    return bytes(edge.to_executorch().buffer), delegation
 
 
 PEER = Peer("executorch", "ExecuTorch XNNPACK int8", _prepare, ("executorch",))
