@@ -46,7 +46,10 @@ kotlin {
 dependencies {
     implementation(project(":core"))
     "executorchImplementation"(libs.executorch)
-    "liteImplementation"(libs.pytorch.lite)
+    "liteImplementation"(libs.pytorch.lite) {
+        // It asks for the old support library, which clashes with AndroidX, but does not use it.
+        exclude(group = "com.android.support")
+    }
     implementation(libs.androidx.activity.compose)
     implementation(platform(libs.androidx.compose.bom))
     implementation(libs.androidx.compose.material3)

@@ -14,8 +14,6 @@ class RuntimeOfFlavor(bundle: ModelBundle) : ModelRuntime {
     override fun run(input: FloatArray): FloatArray =
         module.forward(EValue.from(Tensor.fromBlob(input, shape))).single().toTensor().dataAsFloatArray
 
-    override fun close() = module.destroy()
-
     companion object {
         const val TARGET = "executorch"
     }

@@ -14,8 +14,6 @@ class RuntimeOfFlavor(bundle: ModelBundle) : ModelRuntime {
     override fun run(input: FloatArray): FloatArray =
         module.forward(IValue.from(Tensor.fromBlob(input, shape))).toTensor().dataAsFloatArray
 
-    override fun close() = module.destroy()
-
     companion object {
         const val TARGET = "torchscript"
     }

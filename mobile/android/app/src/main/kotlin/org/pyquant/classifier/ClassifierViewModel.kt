@@ -7,7 +7,6 @@ import android.util.Log
 import androidx.lifecycle.AndroidViewModel
 import androidx.lifecycle.viewModelScope
 import kotlinx.coroutines.CancellationException
-import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.flow.MutableStateFlow
@@ -36,14 +35,12 @@ class ClassifierViewModel(application: Application) : AndroidViewModel(applicati
     private val mutableState = MutableStateFlow(ScreenState())
     val state: StateFlow<ScreenState> = mutableState.asStateFlow()
 
-    private val classifier = viewModelScope.async(worker, CoroutineStart.LAZY) {
+    private val classifier = viewModelScope.async(worker) {
         val folder = File(application.noBackupFilesDir, BUNDLE)
         val bundle = ModelBundle.unpack(folder, RuntimeOfFlavor.TARGET) { name ->
             application.assets.open("$BUNDLE/$name")
         }
-        val classifier = Classifier(bundle, RuntimeOfFlavor(bundle))
-        addCloseable(classifier)
-        classifier
+        Classifier(bundle, RuntimeOfFlavor(bundle))
     }
 
     init {

@@ -47,7 +47,7 @@ class MainActivity : ComponentActivity() {
     private fun takePhoto() {
         try {
             camera.launch(cameraPhoto(this))
-        } catch (_: ActivityNotFoundException) {
+        } catch (error: ActivityNotFoundException) {
             Toast.makeText(this, R.string.no_camera, Toast.LENGTH_LONG).show()
         }
     }

@@ -5,7 +5,7 @@ import kotlin.time.Duration
 import kotlin.time.measureTimedValue
 
 /** A loaded model. Not for use by two threads at the same time. */
-interface ModelRuntime : AutoCloseable {
+fun interface ModelRuntime {
     /** Runs the model on one input, row-major; returns its one output. */
     fun run(input: FloatArray): FloatArray
 }
@@ -16,7 +16,7 @@ data class Prediction(val name: String, val probability: Double)
 data class Classification(val predictions: List<Prediction>, val latency: Duration)
 
 /** Classifies images with the model of a bundle. */
-class Classifier(val bundle: ModelBundle, private val runtime: ModelRuntime) : AutoCloseable by runtime {
+class Classifier(val bundle: ModelBundle, private val runtime: ModelRuntime) {
     val transform = ImageTransform(bundle.manifest)
 
     /** Runs the golden input; throws [BundleException] if the output cannot be compared. */

@@ -16,8 +16,6 @@ class ClassifierTest {
             this.input = input
             return output
         }
-
-        override fun close() = Unit
     }
 
     private val bundle = TestBundle().unpack(createTempDirectory().toFile())
