@@ -77,10 +77,9 @@ public struct ImageTransform: Sendable {
 
     /// The input, float32 `[1, channels, height, width]`.
     public func apply(_ image: PixelImage) -> [Float] {
-        let zoom = max(
-            Double(resize[0]) / Double(image.height), Double(resize[1]) / Double(image.width))
-        let columns = Self.centred(size: image.width, zoom: zoom, count: width)
-        let rows = Self.centred(size: image.height, zoom: zoom, count: height)
+        let resized = covering(image)
+        let columns = Self.centred(size: image.width, resized: resized.width, count: width)
+        let rows = Self.centred(size: image.height, resized: resized.height, count: height)
         var output: [Float] = []
         output.reserveCapacity(channels.count * height * width)
         for (channel, mix) in channels.enumerated() {
@@ -102,6 +101,14 @@ public struct ImageTransform: Sendable {
         return output
     }
 
+    /// The resized image's size: `resize`, but one side of it larger to keep the shape.
+    private func covering(_ image: PixelImage) -> (height: Int, width: Int) {
+        let (height, width) = (resize[0], resize[1])
+        return height * image.width >= width * image.height
+            ? (height, image.width * height / image.height)
+            : (image.height * width / image.width, width)
+    }
+
     /// The source pixels from `first` on that one output pixel is made of.
     private struct Window {
         let first: Int
@@ -114,15 +121,15 @@ public struct ImageTransform: Sendable {
         }
     }
 
-    /// A window for each of `count` output pixels along one side of `size` source pixels, enlarged
-    /// by `zoom`, about the centre. The filter is a triangle two output pixels wide (but two source
+    /// A window for each of the `count` pixels in the middle of `resized` pixels, which `size`
+    /// source pixels are resized to. The filter is a triangle two output pixels wide (but two source
     /// pixels at least): bilinear with antialiasing, as in Pillow.
-    private static func centred(size: Int, zoom: Double, count: Int) -> [Window] {
-        let step = 1 / zoom
+    private static func centred(size: Int, resized: Int, count: Int) -> [Window] {
+        let step = Double(size) / Double(resized)
         let reach = max(step, 1)
-        let start = (Double(size) - Double(count) * step) / 2
+        let offset = (Double(resized - count) / 2).rounded(.toNearestOrEven)
         return (0..<count).map { index in
-            let center = start + (Double(index) + 0.5) * step
+            let center = (offset + Double(index) + 0.5) * step
             let first = max(Int(center - reach + 0.5), 0)
             let end = min(Int(center + reach + 0.5), size)
             let weights = (first..<end).map { max(0, 1 - abs(Double($0) + 0.5 - center) / reach) }

@@ -2,6 +2,8 @@ package org.pyquant.bundle
 
 import kotlin.math.abs
 import kotlin.math.max
+import kotlin.math.min
+import kotlin.math.round
 
 /** An image in sRGB, one `0xAARRGGBB` a pixel, row by row. */
 class PixelImage(val width: Int, val height: Int, val argb: IntArray)
@@ -65,9 +67,9 @@ class ImageTransform(manifest: Manifest) {
 
     /** The input, float32 `[1, channels, height, width]`. */
     fun apply(image: PixelImage): FloatArray {
-        val zoom = max(resize[0].toDouble() / image.height, resize[1].toDouble() / image.width)
-        val columns = centred(image.width, zoom, width)
-        val rows = centred(image.height, zoom, height)
+        val (resizedHeight, resizedWidth) = covering(image)
+        val columns = centred(image.width, resizedWidth, width)
+        val rows = centred(image.height, resizedHeight, height)
         val output = FloatArray(channels.size * height * width)
         channels.forEachIndexed { channel, value ->
             val narrow = Array(image.height) { y ->
@@ -85,6 +87,16 @@ class ImageTransform(manifest: Manifest) {
         return output
     }
 
+    /** Height and width of the resized image: `resize`, but one of them larger to keep the shape. */
+    private fun covering(image: PixelImage): Pair<Int, Int> {
+        val (height, width) = resize
+        return if (height * image.width >= width * image.height) {
+            height to image.width * height / image.height
+        } else {
+            image.height * width / image.width to width
+        }
+    }
+
     /** The source pixels from [first] on that one output pixel is made of. */
     private class Window(val first: Int, val weights: FloatArray) {
         inline fun sum(value: (Int) -> Float): Float {
@@ -95,18 +107,18 @@ class ImageTransform(manifest: Manifest) {
     }
 
     /**
-     * A window for each of [count] output pixels along one side of [size] source pixels, enlarged
-     * by [zoom], about the centre. The filter is a triangle two output pixels wide (but two source
-     * pixels at least): bilinear with antialiasing, as in Pillow.
+     * A window for each of the [count] pixels in the middle of [resized] pixels, which [size] source
+     * pixels are resized to. The filter is a triangle two output pixels wide (but two source pixels
+     * at least): bilinear with antialiasing, as in Pillow.
      */
-    private fun centred(size: Int, zoom: Double, count: Int): List<Window> {
-        val step = 1 / zoom
+    private fun centred(size: Int, resized: Int, count: Int): List<Window> {
+        val step = size.toDouble() / resized
         val reach = max(step, 1.0)
-        val start = (size - count * step) / 2
+        val offset = round((resized - count) / 2.0)
         return List(count) { index ->
-            val center = start + (index + 0.5) * step
+            val center = (offset + index + 0.5) * step
             val first = max((center - reach + 0.5).toInt(), 0)
-            val end = minOf((center + reach + 0.5).toInt(), size)
+            val end = min((center + reach + 0.5).toInt(), size)
             val weights = FloatArray(end - first) {
                 max(0.0, 1 - abs(first + it + 0.5 - center) / reach).toFloat()
             }
