@@ -22,18 +22,18 @@ class ModelBundle private constructor(
          * Copies what [target] needs from the app's package to [folder] and checks it. A file that
          * is there already, with the right sum, is not copied again.
          *
-         * @param open Opens a file of the bundle by name, or throws [IOException].
+         * @param source Opens a file of the bundle by name, or throws [IOException].
          * @throws BundleException if a file is missing or damaged, or the model is no classifier
          *   of one image.
          */
-        fun unpack(folder: File, target: String, open: (String) -> InputStream): ModelBundle {
-            val manifest = Manifest.parse(readManifest(open))
+        fun unpack(folder: File, target: String, source: (String) -> InputStream): ModelBundle {
+            val manifest = Manifest.parse(readManifest(source))
             requireClassifier(manifest)
             folder.mkdirs()
             fun unpacked(name: String): File {
                 val record = manifest.files.find { it.name == name }
                     ?: throw BundleException("${Manifest.FILE_NAME} does not describe $name.")
-                return unpackFile(record, folder, open)
+                return unpackFile(record, folder, source)
             }
             val model = manifest.files.find { it.target == target } ?: throw BundleException(
                 "The bundle has no file for $target, only for " +
@@ -47,8 +47,8 @@ class ModelBundle private constructor(
             )
         }
 
-        private fun readManifest(open: (String) -> InputStream): String = try {
-            open(Manifest.FILE_NAME).use { it.readBytes().decodeToString() }
+        private fun readManifest(source: (String) -> InputStream): String = try {
+            source(Manifest.FILE_NAME).use { it.readBytes().decodeToString() }
         } catch (error: IOException) {
             throw BundleException(
                 "There is no bundle in this app. Put one in (see README.md) and build again.",
@@ -67,14 +67,14 @@ class ModelBundle private constructor(
             }
         }
 
-        private fun unpackFile(record: FileRecord, folder: File, open: (String) -> InputStream): File {
+        private fun unpackFile(record: FileRecord, folder: File, source: (String) -> InputStream): File {
             demand(File(record.name).name == record.name) {
                 "${Manifest.FILE_NAME} names a file outside the bundle: ${record.name}"
             }
             val file = File(folder, record.name)
             if (!isWhole(file, record)) {
                 try {
-                    open(record.name).use { from -> file.outputStream().use(from::copyTo) }
+                    source(record.name).use { from -> file.outputStream().use(from::copyTo) }
                 } catch (error: IOException) {
                     throw BundleException("The bundle's ${record.name} cannot be read.", error)
                 }
