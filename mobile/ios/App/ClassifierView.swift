@@ -57,8 +57,10 @@ private struct SelfTestView: View {
 
     var body: some View {
         VStack(alignment: .leading) {
-            Text(test.passed ? "Golden test passed" : "Golden test FAILED: do not trust the results")
-                .foregroundStyle(test.passed ? .green : .red)
+            Text(
+                test.passed ? "Golden test passed" : "Golden test FAILED: do not trust the results"
+            )
+            .foregroundStyle(test.passed ? .green : .red)
             Text(
                 """
                 mean difference \(test.meanSteps, specifier: "%.3f") steps, \

@@ -58,7 +58,8 @@ public struct ImageTransform: Sendable {
         let crop = preprocessing.crop ?? resize
         try demand(
             crop == size && shape[1] == channels.count,
-            "The preprocessing gives \(channels.count) channels of \(crop); the model takes \(shape).")
+            "The preprocessing gives \(channels.count) channels of \(crop); the model takes \(shape)."
+        )
         try demand(
             resize[0] >= crop[0] && resize[1] >= crop[1],
             "The crop \(crop) is larger than the resized image \(resize).")
@@ -122,8 +123,8 @@ public struct ImageTransform: Sendable {
     }
 
     /// A window for each of the `count` pixels in the middle of `resized` pixels, which `size`
-    /// source pixels are resized to. The filter is a triangle two output pixels wide (but two source
-    /// pixels at least): bilinear with antialiasing, as in Pillow.
+    /// source pixels are resized to. The filter is a triangle two output pixels wide (but two
+    /// source pixels at least): bilinear with antialiasing, as in Pillow.
     private static func centred(size: Int, resized: Int, count: Int) -> [Window] {
         let step = Double(size) / Double(resized)
         let reach = max(step, 1)

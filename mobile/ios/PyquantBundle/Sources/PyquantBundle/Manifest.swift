@@ -42,7 +42,8 @@ public struct Manifest: Decodable, Sendable {
         } catch {
             throw BundleError("\(fileName) is damaged: \(error)")
         }
-        try demand(manifest.format == knownFormat, "\(fileName) is not a pyquant bundle's manifest.")
+        try demand(
+            manifest.format == knownFormat, "\(fileName) is not a pyquant bundle's manifest.")
         try demand(
             manifest.schemaVersion == knownSchemaVersion,
             "\(fileName) has schema version \(manifest.schemaVersion); this app reads version "

@@ -24,7 +24,8 @@ public struct ModelBundle: Sendable {
         guard let record = manifest.files.first(where: { $0.target == target }) else {
             let targets = Set(manifest.files.map(\.target)).sorted()
             throw BundleError(
-                "The bundle has no file for \(target), only for \(targets): export it with this target.")
+                "The bundle has no file for \(target), only for \(targets): export it with this target."
+            )
         }
         func content(_ name: String) throws -> Data {
             guard let record = manifest.files.first(where: { $0.name == name }) else {

@@ -18,7 +18,8 @@ final class ImageTransformTests: XCTestCase {
     }
 
     private func grays(_ width: Int, _ values: UInt8...) -> PixelImage {
-        PixelImage(width: width, height: values.count / width, rgbx: values.flatMap { [$0, $0, $0, 0] })
+        PixelImage(
+            width: width, height: values.count / width, rgbx: values.flatMap { [$0, $0, $0, 0] })
     }
 
     private func assertClose(_ expected: [Float], _ actual: [Float], line: UInt = #line) {

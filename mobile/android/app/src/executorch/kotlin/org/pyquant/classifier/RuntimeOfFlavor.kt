@@ -11,8 +11,10 @@ class RuntimeOfFlavor(bundle: ModelBundle) : ModelRuntime {
     private val module = Module.load(bundle.model.path)
     private val shape = bundle.input.shape.map(Int::toLong).toLongArray()
 
-    override fun run(input: FloatArray): FloatArray =
-        module.forward(EValue.from(Tensor.fromBlob(input, shape))).single().toTensor().dataAsFloatArray
+    override fun run(input: FloatArray): FloatArray {
+        val outputs = module.forward(EValue.from(Tensor.fromBlob(input, shape)))
+        return outputs.single().toTensor().dataAsFloatArray
+    }
 
     companion object {
         const val TARGET = "executorch"

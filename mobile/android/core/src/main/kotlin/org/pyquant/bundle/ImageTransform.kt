@@ -87,7 +87,7 @@ class ImageTransform(manifest: Manifest) {
         return output
     }
 
-    /** Height and width of the resized image: `resize`, but one of them larger to keep the shape. */
+    /** The resized image's height and width: `resize`, but one of them larger for its shape. */
     private fun covering(image: PixelImage): Pair<Int, Int> {
         val (height, width) = resize
         return if (height * image.width >= width * image.height) {
@@ -107,9 +107,9 @@ class ImageTransform(manifest: Manifest) {
     }
 
     /**
-     * A window for each of the [count] pixels in the middle of [resized] pixels, which [size] source
-     * pixels are resized to. The filter is a triangle two output pixels wide (but two source pixels
-     * at least): bilinear with antialiasing, as in Pillow.
+     * A window for each of the [count] pixels in the middle of [resized] pixels, which [size]
+     * source pixels are resized to. The filter is a triangle two output pixels wide (but two
+     * source pixels at least): bilinear with antialiasing, as in Pillow.
      */
     private fun centred(size: Int, resized: Int, count: Int): List<Window> {
         val step = size.toDouble() / resized

@@ -67,7 +67,11 @@ class ModelBundle private constructor(
             }
         }
 
-        private fun unpackFile(record: FileRecord, folder: File, source: (String) -> InputStream): File {
+        private fun unpackFile(
+            record: FileRecord,
+            folder: File,
+            source: (String) -> InputStream,
+        ): File {
             demand(File(record.name).name == record.name) {
                 "${Manifest.FILE_NAME} names a file outside the bundle: ${record.name}"
             }

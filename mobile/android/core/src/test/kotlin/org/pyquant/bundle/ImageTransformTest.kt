@@ -73,9 +73,12 @@ class ImageTransformTest {
 
     @Test
     fun refusesSizesThatDoNotFit() {
-        val bundle = TestBundle().apply { inputShape = listOf(1, 3, 8, 8) }
-        bundle.preprocessing = bundle.preprocessing.replace(""""crop": null""", """"crop": [7, 8]""")
-        val error = assertFailsWith<BundleException> { ImageTransform(Manifest.parse(bundle.manifest)) }
+        val bundle = TestBundle().apply {
+            inputShape = listOf(1, 3, 8, 8)
+            preprocessing = preprocessing.replace("\"crop\": null", "\"crop\": [7, 8]")
+        }
+        val manifest = Manifest.parse(bundle.manifest)
+        val error = assertFailsWith<BundleException> { ImageTransform(manifest) }
         assertContains(error.message.orEmpty(), "[7, 8]")
     }
 }

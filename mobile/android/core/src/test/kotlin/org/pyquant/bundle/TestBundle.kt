@@ -35,7 +35,7 @@ class TestBundle {
     /** Unpacks the bundle; [replaced] files have another content than the manifest says. */
     fun unpack(folder: File, replaced: Map<String, ByteArray> = emptyMap()): ModelBundle {
         val stored = files + (Manifest.FILE_NAME to manifest.encodeToByteArray()) + replaced
-        return ModelBundle.unpack(folder, "executorch") { name -> stored.getValue(name).inputStream() }
+        return ModelBundle.unpack(folder, "executorch") { stored.getValue(it).inputStream() }
     }
 
     private fun record(name: String, content: ByteArray): String {
