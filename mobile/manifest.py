@@ -23,9 +23,9 @@ class Preprocessing:
     """How an app makes the model's input from an image; all fields are optional.
 
     Attributes:
-        resize: Height and width that the image covers after resizing, with its proportions kept;
-            equal numbers are the length of its shorter side.
-        crop: Height and width of the centre crop after that.
+        resize: Height and width that the image is made to cover, with its proportions kept:
+            bilinear with antialiasing, as torchvision's ``Resize`` of the shorter side.
+        crop: Height and width of the centre crop after that; without it, that of ``resize``.
         mean, std: Per channel, in units of the scaled pixel: ``(pixel * scale - mean) / std``.
         scale: What a pixel value 0..255 is multiplied by.
         color_order: ``"RGB"``, ``"BGR"`` or ``"GRAY"``.

