@@ -35,7 +35,7 @@ def adaround(
     prepared: fx.GraphModule,
     calibration_data: object,
     *,
-    iterations: int = 500,
+    iterations: int = 200,
     max_samples: int = 32,
     progress: bool = True,
     transform: Callable[[Any], Any] | None = None,
