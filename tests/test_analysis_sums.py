@@ -35,7 +35,7 @@ def test_the_histogram_counts_exactly_whatever_the_order(parts: list[list[float]
         expected, _ = np.histogram(everything, edges)
         assert sum(result.counts) == len(everything)
         # NumPy's last bin is closed; ours has no value on its upper edge.
-        assert result.high > everything.max() and result.low <= everything.min()
+        assert result.high > float(everything.max()) and result.low <= float(everything.min())
         np.testing.assert_array_equal(result.counts, expected)
     assert results[0] == results[1] == results[2]
 

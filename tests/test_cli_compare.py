@@ -66,7 +66,7 @@ def test_compare_explains_what_it_cannot_compare(bundle: Path, tmp_path: Path) -
         (bundle / "model.ptl", "name one, or a bundle with one"),
         (tmp_path / "missing.pyq", "cannot read"),
         (tmp_path, "cannot read"),
-        (other, "no .pte, .ptl, .pyq file"),
+        (other, "no .pte, .ptl, .pt, .pyq file"),
     ):
         result = compare(target)
         assert (result.exit_code, message in result.output) == (1, True), result.output

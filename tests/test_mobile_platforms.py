@@ -118,6 +118,16 @@ def test_a_platform_is_replaced_as_a_whole_and_strangers_are_kept(
         mobile.export_platforms(model, tmp_path, ("android",), **options)
 
 
+def test_a_graph_in_a_file_exports_too(model: pyquant.QuantizedModule, tmp_path: Path) -> None:
+    assert model.graph is not None
+    graph = torch.export.export(model.graph, (torch.randn(1, 3, 16, 16),))
+    torch.export.save(graph, tmp_path / "net.pt2")
+    arguments = ["export", str(tmp_path / "net.pt2"), "--ios", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert mobile.verify(tmp_path / "out" / "ios").manifest.model_name == "net"
+
+
 def test_unknown_platforms_are_refused(model: pyquant.QuantizedModule, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unknown platform 'palm'"):
         mobile.export_platforms(model, tmp_path, ("palm",))

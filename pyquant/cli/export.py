@@ -86,7 +86,12 @@ def _load(path: Path) -> QuantizedModule:
 
     if path.suffix != ".pt2":
         return pyquant.load(path)
-    return pyquant.lower(load_exported(path).module())
+    from pyquant.quantization import pt2e  # noqa: F401  registers quantized_decomposed
+
+    lowered = pyquant.lower(load_exported(path).module())
+    if lowered.program is not None:
+        lowered.program.name = path.stem
+    return lowered
 
 
 def _lines(path: Path) -> list[str]:
