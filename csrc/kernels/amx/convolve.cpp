@@ -163,8 +163,8 @@ class PendingStores {
       for (std::size_t i = 0; i < kVectors; ++i) {
         _mm512_store_si512(values + 16 * i, with_offsets(sums + 16 * i, i));
       }
-      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors, block_.channels,
-                               y_[tile_] + pixel * stride_ * size);
+      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors,
+                               block_.channels, y_[tile_] + pixel * stride_ * size);
     }
   }
 
