@@ -41,7 +41,7 @@ from pyquant.cli.console import (
 )
 from pyquant.mobile.runtimes import LOADERS
 
-_CALIBRATION = 32
+_CALIBRATION = 8
 _PLAIN = "plain recipe"
 _COLUMNS = ("size", "delegates", "outside", "median", "to plain", "SQNR dB", "steps max", "mean")
 

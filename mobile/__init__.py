@@ -8,6 +8,7 @@ The folder holds
 
 =====================  ============================================================================
 ``model.pte``          ExecuTorch with XNNPACK (Android, iOS), for the shapes of the example inputs
+``model.coreml.pte``   ExecuTorch with Core ML (iOS 17), if asked for; runs on Apple's systems only
 ``model.ptl``          PyTorch Mobile's lite interpreter with QNNPACK, from 1.13.1 on, any batch
 ``model.pt``           full TorchScript for LibTorch in C++, if asked for
 ``model.pyq``          pyquant's own runtime (C++ or Python)

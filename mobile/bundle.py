@@ -23,7 +23,7 @@ from pyquant.mobile.manifest import (
     TensorRecord,
     preprocessing_from,
 )
-from pyquant.mobile.runtimes import as_list
+from pyquant.mobile.runtimes import as_list, why_not_run
 from pyquant.mobile.staging import staged_folder
 from pyquant.mobile.target_writer import TARGETS, ExportableModel, TargetWriter
 from pyquant.mobile.verify import check_file
@@ -31,6 +31,9 @@ from pyquant.version import __version__
 
 #: What a bundle holds unless it is told otherwise.
 DEFAULT_TARGETS = ("executorch", "torchscript")
+
+#: What writes a target's file, beside torch.
+_WRITERS = {"executorch": ("executorch",), "coreml": ("executorch", "coremltools")}
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ def export_bundle(
     Args:
         model: What ``pyquant.lower`` or ``pyquant.quantize`` returned.
         output: The folder. It may be absent, empty, or an older bundle, which is replaced.
-        targets: ``"executorch"``, ``"torchscript"``, and ``"libtorch"`` for a full TorchScript
-            file.
+        targets: ``"executorch"``, ``"torchscript"``, ``"libtorch"`` for a full TorchScript file,
+            and ``"coreml"`` for a second ``.pte`` file, which needs coremltools, and a phone or a
+            Mac to be checked on.
         example_inputs: float32, NCHW if rank 4; a real sample makes the best golden input (its
             values are rounded to the model's input steps). The ``.pte`` file takes exactly these
             shapes. Seeded random data if ``None``.
@@ -93,6 +97,12 @@ def export_bundle(
         records = [] if model.program is None else [writer.program()]
         records += [TARGETS[target](writer) for target in targets]
         for position, record in enumerate(records):
+            reason = why_not_run(record.target)
+            if reason is not None:
+                writer.say(f"{record.name} is not checked: {reason}")
+                note = f"built, but never run: {reason}"
+                records[position] = replace(record, notes=(*record.notes, note))
+                continue
             writer.say(f"checking {record.name}")
             difference = check_file(
                 folder / record.name, record.target, inputs, outputs, steps, tolerance
@@ -110,10 +120,7 @@ def export_bundle(
             preprocessing=described,
             class_names=None if class_names is None else tuple(class_names),
             float_operators=tuple(map(str, model.float_operators)),
-            libraries={
-                name: _version(name)
-                for name in ("torch", *(["executorch"] if "executorch" in targets else []))
-            },
+            libraries={library: _version(library) for library in _libraries(targets)},
         )
         writer.write(FILE_NAME, manifest.to_json().encode())
     writer.say(f"wrote {output}")
@@ -156,6 +163,11 @@ def _describe(
         )
         for position, (tensor, step) in enumerate(zip(tensors, steps, strict=True))
     )
+
+
+def _libraries(targets: Sequence[str]) -> list[str]:
+    used = [library for target in targets for library in _WRITERS.get(target, ())]
+    return list(dict.fromkeys(["torch", *used]))
 
 
 def _version(package: str) -> str:

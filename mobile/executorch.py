@@ -1,10 +1,13 @@
-"""A quantized PT2E graph as an ExecuTorch program (``.pte``) for the XNNPACK backend."""
+"""A quantized PT2E graph as an ExecuTorch program (``.pte``), for XNNPACK or another backend."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +20,48 @@ from pyquant.mobile.quiet import quiet
 MIN_RUNTIME = "1.1.0"
 
 
+def delegation_of(graph: torch.fx.GraphModule) -> dict[str, Any]:
+    """How many ``delegates`` a lowered graph calls, and the ``undelegated`` operators beside."""
+    names = [
+        getattr(node.target, "__name__", str(node.target))
+        for node in graph.graph.nodes
+        if node.op == "call_function"
+    ]
+    counts = Counter(name for name in names if name != "getitem")
+    delegates = counts.pop("executorch_call_delegate", 0)
+    return {"delegates": delegates, "undelegated": dict(sorted(counts.items()))}
+
+
+def _xnnpack_partitioner() -> Any:
+    name = "executorch.backends.xnnpack.partition.xnnpack_partitioner"
+    return importlib.import_module(name).XnnpackPartitioner()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What computes a ``.pte`` file's delegates.
+
+    Attributes:
+        partitioner: Makes its partitioner; raises :class:`ImportError` if something is missing,
+        install: which this command brings.
+        passes: On the graph before it is partitioned.
+        details: What is said about the lowered graph in the manifest.
+    """
+
+    partitioner: Callable[[], Any]
+    install: str = "pip install pyquant[mobile]"
+    passes: Sequence[Callable[[torch.fx.GraphModule], Any]] = ()
+    details: Callable[[torch.fx.GraphModule], dict[str, Any]] = delegation_of
+
+
+XNNPACK = Backend(_xnnpack_partitioner)
+
+
 def to_executorch(
     module: nn.Module,
     example_inputs: tuple[Tensor, ...],
     *,
+    backend: Backend = XNNPACK,
     largest_batch: int | None = None,
     constants: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
@@ -31,35 +72,35 @@ def to_executorch(
             graph that PT2E converted.
         example_inputs: float32, NCHW if rank 4. The file takes exactly these shapes,
         largest_batch: or any batch from 1 to this.
+        backend: What runs the network on the phone.
         constants: What methods without arguments return, by their names; numbers, text or lists
             of numbers.
 
     Returns:
-        The file, and the number of ``delegates`` (subgraphs that XNNPACK runs) and the
-        ``undelegated`` operators with their counts; one delegate and none left over is what a
-        phone wants.
+        The file, and the backend's details: the number of ``delegates`` (subgraphs that it runs)
+        and the ``undelegated`` operators with their counts; one delegate and none left over is
+        what a phone wants.
 
     Raises:
-        ExportError: ExecuTorch is missing or cannot express the module.
+        ExportError: ExecuTorch or the backend is missing, or cannot express the module.
     """
     with quiet():
         try:
             exir = importlib.import_module("executorch.exir")
-            xnnpack = importlib.import_module(
-                "executorch.backends.xnnpack.partition.xnnpack_partitioner"
-            )
+            partitioner = backend.partitioner()
         except ImportError as error:
-            raise ExportError(
-                "the executorch target needs ExecuTorch: pip install pyquant[mobile]"
-            ) from error
+            missing = f"a .pte file needs {error.name or 'ExecuTorch'}: {backend.install}"
+            raise ExportError(missing) from error
         try:
-            with torch.no_grad():
+            # Progress bars: in a notebook, sys.stderr is not the file that quiet() redirects.
+            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
                 edge = exir.to_edge_transform_and_lower(
                     _export(module, example_inputs, largest_batch),
-                    partitioner=[xnnpack.XnnpackPartitioner()],
+                    transform_passes=list(backend.passes) or None,
+                    partitioner=[partitioner],
                     constant_methods=dict(constants or {}),
                 )
-                details = delegation_of(edge.exported_program().graph_module)
+                details = backend.details(edge.exported_program().graph_module)
                 content = bytes(edge.to_executorch().buffer)
         except Exception as error:
             raise ExportError(f"the executorch export failed: {error}") from error
@@ -76,15 +117,3 @@ def _export(
     batch = torch.export.Dim("batch", min=1, max=largest_batch)
     shapes = tuple({0: batch} for _ in examples)
     return torch.export.export(module, examples, dynamic_shapes=(shapes,))
-
-
-def delegation_of(graph: torch.fx.GraphModule) -> dict[str, Any]:
-    """How many ``delegates`` a lowered graph calls, and the ``undelegated`` operators beside."""
-    names = [
-        getattr(node.target, "__name__", str(node.target))
-        for node in graph.graph.nodes
-        if node.op == "call_function"
-    ]
-    counts = Counter(name for name in names if name != "getitem")
-    delegates = counts.pop("executorch_call_delegate", 0)
-    return {"delegates": delegates, "undelegated": dict(sorted(counts.items()))}

@@ -73,11 +73,12 @@ class FileRecord:
 
     Attributes:
         name: Relative to the bundle's folder, without subfolders.
-        target: ``"program"``, ``"executorch"``, ``"torchscript"`` or ``"golden"``.
+        target: ``"program"``, ``"golden"``, or a key of :data:`~.target_writer.TARGETS`.
         runtime, min_version: What loads it.
         size: In bytes.
         sha256: Of the content, in hexadecimal.
-        difference: Against the golden output, as measured before the bundle was written.
+        difference: Against the golden output, as measured before the bundle was written; ``None``
+            for a model file that could not be run there.
         details: E.g. ``{"delegates": 1, "undelegated": {}}``.
         notes: For people.
     """

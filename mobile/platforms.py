@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pyquant.errors import ExportError
-from pyquant.mobile.bundle import Bundle, export_bundle
+from pyquant.mobile import coreml
+from pyquant.mobile.bundle import DEFAULT_TARGETS, Bundle, export_bundle
 from pyquant.mobile.manifest import FILE_NAME, FileRecord, Manifest
 from pyquant.mobile.staging import io_error, staged_folder
 from pyquant.mobile.target_writer import ExportableModel
@@ -41,7 +42,7 @@ PLATFORMS: dict[str, Platform] = {
     platform.name: platform
     for platform in (
         Platform("android", ("executorch", "torchscript")),
-        Platform("ios", ("executorch", "torchscript")),
+        Platform("ios", ("executorch", "torchscript", "coreml")),
     )
 }
 
@@ -50,6 +51,7 @@ def export_platforms(
     model: ExportableModel,
     output: str | os.PathLike[str],
     platforms: Sequence[str] = tuple(PLATFORMS),
+    targets: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, Bundle]:
     """Writes ``OUTPUT/PLATFORM/`` and ``OUTPUT/PLATFORM.zip`` for each of ``platforms``.
@@ -61,8 +63,10 @@ def export_platforms(
         model: What ``pyquant.lower``, ``quantize`` or ``load`` returned.
         output: A folder; it is made if it is missing.
         platforms: ``"android"``, ``"ios"`` or both.
-        options: Those of :func:`pyquant.mobile.export`; targets that a platform has no use for are
-            left out there.
+        targets: As for :func:`pyquant.mobile.export`; those that a platform has no use for are left
+            out there. If ``None``, ``"executorch"`` and ``"torchscript"``, and for iOS ``"coreml"``
+            if coremltools is installed.
+        options: The others of :func:`pyquant.mobile.export`.
 
     Raises:
         ExportError: As :func:`pyquant.mobile.export`; or there is no such platform.
@@ -71,8 +75,11 @@ def export_platforms(
     unknown = sorted(set(platforms) - set(PLATFORMS))
     if unknown:
         raise ExportError(f"unknown platform {unknown[0]!r}; there are {', '.join(PLATFORMS)}")
+    if targets is None:
+        coreml_too = "ios" in platforms and coreml.available()
+        targets = (*DEFAULT_TARGETS, "coreml") if coreml_too else DEFAULT_TARGETS
     with tempfile.TemporaryDirectory() as folder:
-        whole = export_bundle(model, Path(folder) / "bundle", **options)
+        whole = export_bundle(model, Path(folder) / "bundle", targets, **options)
         return {name: _assemble(whole, PLATFORMS[name], Path(output)) for name in platforms}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def load_libtorch(path: Path) -> LoadedFile:
 
 
 def load_executorch(path: Path) -> LoadedFile:
-    """A ``.pte`` through ExecuTorch's runtime with the XNNPACK backend."""
+    """A ``.pte`` through ExecuTorch's runtime with the XNNPACK or the Core ML backend."""
     with quiet():
         try:
             runtime = importlib.import_module("executorch.runtime").Runtime.get()
@@ -98,7 +99,19 @@ LOADERS: dict[str, Callable[[Path], LoadedFile]] = {
     "executorch": load_executorch,
     "torchscript": load_torchscript,
     "libtorch": load_libtorch,
+    "coreml": load_executorch,
 }
+
+
+def why_not_run(target: str) -> str | None:
+    """Why ``target``'s file cannot run on this machine at all; ``None`` if it can."""
+    if target != "coreml":
+        return None
+    with quiet(), contextlib.suppress(ImportError):
+        runtime = importlib.import_module("executorch.runtime").Runtime.get()
+        if runtime.backend_registry.is_available("CoreMLBackend"):
+            return None
+    return "Core ML runs on Apple's systems only"
 
 
 def run(target: str, path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pyquant.errors import ExportError
 from pyquant.ir.program import Program
-from pyquant.mobile import executorch, lite_file, torchscript
+from pyquant.mobile import coreml, executorch, lite_file, torchscript
 from pyquant.mobile.manifest import FileRecord
 from pyquant.mobile.qdq_module import QdqModule
 from pyquant.mobile.staging import io_error
@@ -90,6 +90,19 @@ class TargetWriter:
             details=details,
         )
 
+    def coreml(self) -> FileRecord:
+        """``model.coreml.pte``."""
+        self.say("writing model.coreml.pte (coremltools takes up to a minute)")
+        if self.largest_batch is not None:
+            self.say("model.coreml.pte takes the batch of the example inputs only")
+        content, details = coreml.to_coreml(self._qdq(), self.inputs, constants=self.constants)
+        return replace(
+            self.file("model.coreml.pte", "coreml", content),
+            runtime="ExecuTorch with Core ML",
+            min_version=coreml.MIN_RUNTIME,
+            details=details,
+        )
+
     def torchscript(self) -> FileRecord:
         """``model.ptl``."""
         return self._scripted(
@@ -160,4 +173,5 @@ TARGETS: dict[str, Callable[[TargetWriter], FileRecord]] = {
     "executorch": TargetWriter.executorch,
     "torchscript": TargetWriter.torchscript,
     "libtorch": TargetWriter.libtorch,
+    "coreml": TargetWriter.coreml,
 }

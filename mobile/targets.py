@@ -9,7 +9,7 @@ from pathlib import Path
 from pyquant.analysis.targets import Target
 from pyquant.errors import ExportError, IoError
 from pyquant.mobile.manifest import FILE_NAME, Manifest
-from pyquant.mobile.runtimes import LOADERS
+from pyquant.mobile.runtimes import LOADERS, why_not_run
 
 #: What each file is, for people, and its target by suffix.
 _KINDS = {
@@ -24,7 +24,8 @@ def targets(*paths: str | os.PathLike[str]) -> list[Target]:
     """The model files among ``paths``, loaded, each in its own runtime.
 
     Args:
-        paths: ``.pte``, ``.ptl`` and ``.pyq`` files, and bundles, of which all are taken.
+        paths: ``.pte``, ``.ptl`` and ``.pyq`` files, and bundles, of which all that can run here
+            are taken.
 
     Raises:
         ExportError: A file is of another kind, or its runtime refuses it.
@@ -69,5 +70,5 @@ def _files(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise IoError(f"cannot read {error.filename}: {error.strerror}") from error
     for record in manifest.files:
-        if record.target in LOADERS:
+        if record.target in LOADERS and why_not_run(record.target) is None:
             yield path / record.name

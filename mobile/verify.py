@@ -14,24 +14,31 @@ from pyquant.errors import ExportError, IoError
 from pyquant.mobile import golden
 from pyquant.mobile.compare import check_outputs
 from pyquant.mobile.manifest import FILE_NAME, Difference, FileRecord, Manifest, Tolerance
-from pyquant.mobile.runtimes import LOADERS, run
+from pyquant.mobile.runtimes import LOADERS, run, why_not_run
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found: the manifest, and each target's difference from the golden
-    output."""
+    """What :func:`verify` found.
+
+    Attributes:
+        manifest: The bundle's.
+        differences: Each target's, from the golden output.
+        not_run: The targets that this machine cannot run, with the reasons.
+    """
 
     manifest: Manifest
     differences: dict[str, Difference]
+    not_run: dict[str, str]
 
 
 def verify(bundle: str | os.PathLike[str]) -> Verification:
     """Checks every file of the bundle folder against the manifest and the golden pair.
 
     SHA-256 sums first (a damaged file is never loaded), then each model file runs through its own
-    runtime on the golden input, and :mod:`pyquant.mobile.compare` judges the result. The sums
-    detect damage; they do not prove who made the bundle.
+    runtime on the golden input, if that runtime exists for this machine, and
+    :mod:`pyquant.mobile.compare` judges the result. The sums detect damage; they do not prove who
+    made the bundle.
 
     Raises :class:`ExportError` that names the file or target and the numbers, and
     :class:`IoError` if the folder or a file cannot be read.
@@ -48,14 +55,16 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
     except OSError as error:
         raise IoError(f"the bundle {folder} cannot be read: {error}") from error
     steps = [record.step for record in manifest.outputs]
+    reasons = {record.target: why_not_run(record.target) for record in manifest.files}
+    not_run = {target: reason for target, reason in reasons.items() if reason is not None}
     differences = {
         record.target: check_file(
             folder / record.name, record.target, inputs, outputs, steps, manifest.tolerance
         )
         for record in manifest.files
-        if record.target in LOADERS
+        if record.target in LOADERS and record.target not in not_run
     }
-    return Verification(manifest, differences)
+    return Verification(manifest, differences, not_run)
 
 
 def check_sum(path: Path, record: FileRecord) -> None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--android", "platforms", flag_value="android", multiple=True, help="OUTPUT/android.")
 @click.option("--ios", "platforms", flag_value="ios", multiple=True, help="OUTPUT/ios.")
+@click.option(
+    "--coreml/--no-coreml",
+    default=None,
+    help="A Core ML variant for iOS; it is built, not run [default: if coremltools is there].",
+)
 @click.option("--example", metavar="DATA", help="Its first sample becomes the golden input.")
 @click.option("--preprocess", type=click.Choice(["imagenet"]), help="For the app, and for images.")
 @click.option(
@@ -32,6 +37,7 @@ def export(
     model: Path,
     output: Path,
     platforms: tuple[str, ...],
+    coreml: bool | None,
     example: str | None,
     preprocess: str | None,
     class_names: Path | None,
@@ -39,7 +45,8 @@ def export(
 ) -> None:
     """Write bundles of MODEL for phone apps, each a folder and a zip of it.
 
-    Without --android or --ios, both. Every file is run once and compared with the model.
+    Without --android or --ios, both. Every file is run once and compared with the model, but for
+    Core ML's, which only Apple's systems run.
 
     \b
     MODEL   a model.pyq, or a FILE.pt2 with a quantized graph (what pyquant.convert or another
@@ -65,6 +72,7 @@ def export(
             loaded,
             output,
             platforms=platforms or tuple(mobile.PLATFORMS),
+            targets=_targets(coreml),
             example_inputs=examples,
             preprocessing=None if preprocess is None else preparation.for_apps(),
             class_names=names,
@@ -78,6 +86,14 @@ def export(
             if record.target != "golden"
         )
         show(f"wrote {bundle.path} and {name}.zip  [dim]{sizes}[/]")
+
+
+def _targets(coreml: bool | None) -> tuple[str, ...] | None:
+    from pyquant.mobile.bundle import DEFAULT_TARGETS
+
+    if coreml is None:
+        return None
+    return (*DEFAULT_TARGETS, "coreml") if coreml else DEFAULT_TARGETS
 
 
 def _load(path: Path) -> QuantizedModule:

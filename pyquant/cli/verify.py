@@ -41,9 +41,13 @@ def verify(bundle: Path) -> None:
                 f"{difference.mean_steps:.3f}",
                 f"{difference.cosine:.5f}",
             ]
+        elif record.target in verification.not_run:
+            cells[0] = "not run"
         table.add_row(record.name, record.runtime, megabytes(record.size), *cells)
     show(table)
     show(
         f"[green]All {len(verification.manifest.files)} files are whole, and "
         f"{len(verification.differences)} of them were run and agree.[/]"
     )
+    for target, reason in verification.not_run.items():
+        show(f"[yellow]The {target} file was not run: {reason}.[/]")

@@ -45,7 +45,8 @@ public struct ModelBundle: Sendable {
         let outputs = manifest.outputs.map(\.shape)
         try demand(
             inputs.count == 1 && inputs[0].count == 4 && inputs[0][0] == 1,
-            "This app needs a model of one image; this one takes \(inputs).")
+            "This app needs a model of one image: export it with an example of batch 1. "
+                + "This one takes \(inputs).")
         try demand(
             outputs.count == 1 && outputs[0].count == 2 && outputs[0][0] == 1,
             "This app needs a classifier; this model returns \(outputs).")

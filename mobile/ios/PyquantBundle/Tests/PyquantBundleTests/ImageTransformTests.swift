@@ -59,6 +59,13 @@ final class ImageTransformTests: XCTestCase {
         assertClose([18.15], try transform([1, 1]).apply(image))
     }
 
+    func testRefusesABundleWithoutPreprocessing() throws {
+        var bundle = TestBundle()
+        bundle.preprocessing = "null"
+        let manifest = try Manifest.parse(Data(bundle.manifest.utf8))
+        assertBundleError("export it with preprocessing") { _ = try ImageTransform(manifest) }
+    }
+
     func testRefusesSizesThatDoNotFit() throws {
         var bundle = TestBundle()
         bundle.inputShape = [1, 3, 8, 8]

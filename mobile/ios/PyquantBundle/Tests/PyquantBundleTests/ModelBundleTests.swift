@@ -51,6 +51,6 @@ final class ModelBundleTests: XCTestCase {
 
     func testRefusesABatch() {
         bundle.inputShape = [2, 3, 1, 1]
-        assertBundleError("one image") { _ = try bundle.load() }
+        assertBundleError("an example of batch 1") { _ = try bundle.load() }
     }
 }

@@ -60,7 +60,8 @@ class ModelBundle private constructor(
             val input = manifest.inputs.singleOrNull()
             val output = manifest.outputs.singleOrNull()
             demand(input != null && input.shape.size == 4 && input.shape[0] == 1) {
-                "This app needs a model of one image; this one takes ${manifest.inputs}."
+                "This app needs a model of one image: export it with an example of batch 1. " +
+                    "This one takes ${manifest.inputs}."
             }
             demand(output != null && output.shape.size == 2 && output.shape[0] == 1) {
                 "This app needs a classifier; this model returns ${manifest.outputs}."

@@ -72,6 +72,13 @@ class ImageTransformTest {
     }
 
     @Test
+    fun refusesABundleWithoutPreprocessing() {
+        val manifest = Manifest.parse(TestBundle().apply { preprocessing = "null" }.manifest)
+        val error = assertFailsWith<BundleException> { ImageTransform(manifest) }
+        assertContains(error.message.orEmpty(), "export it with preprocessing")
+    }
+
+    @Test
     fun refusesSizesThatDoNotFit() {
         val bundle = TestBundle().apply {
             inputShape = listOf(1, 3, 8, 8)

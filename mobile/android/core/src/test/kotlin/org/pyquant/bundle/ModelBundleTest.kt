@@ -70,6 +70,6 @@ class ModelBundleTest {
     @Test
     fun refusesABatch() {
         bundle.inputShape = listOf(2, 3, 1, 1)
-        assertContains(failure { bundle.unpack(folder) }, "one image")
+        assertContains(failure { bundle.unpack(folder) }, "an example of batch 1")
     }
 }
