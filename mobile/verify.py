@@ -37,6 +37,23 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
     :class:`IoError` if the folder or a file cannot be read.
     """
     folder = Path(bundle)
+    manifest, inputs, outputs = read_bundle(folder)
+    steps = [record.step for record in manifest.outputs]
+    differences = {
+        record.target: check_file(
+            folder / record.name, record.target, inputs, outputs, steps, manifest.tolerance
+        )
+        for record in manifest.files
+        if record.target in LOADERS
+    }
+    return Verification(manifest, differences)
+
+
+def read_bundle(folder: Path) -> tuple[Manifest, list[Tensor], list[Tensor]]:
+    """The manifest and the golden pair of a bundle whose files have the right sums.
+
+    Raises as :func:`verify` does.
+    """
     try:
         manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
         for record in manifest.files:
@@ -47,15 +64,7 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
         raise ExportError(f"{FILE_NAME} is damaged: {error}") from error
     except OSError as error:
         raise IoError(f"the bundle {folder} cannot be read: {error}") from error
-    steps = [record.step for record in manifest.outputs]
-    differences = {
-        record.target: check_file(
-            folder / record.name, record.target, inputs, outputs, steps, manifest.tolerance
-        )
-        for record in manifest.files
-        if record.target in LOADERS
-    }
-    return Verification(manifest, differences)
+    return manifest, inputs, outputs
 
 
 def check_sum(path: Path, record: FileRecord) -> None:
