@@ -4,7 +4,7 @@
 
 ``JOBS.json`` is a list of objects: ``target``, ``file``, ``inputs`` and ``outputs`` (files of raw
 float32) and ``shapes`` (of one run's inputs). ``inputs`` holds any number of runs one behind the
-other, as ``outputs`` will. On stdout, lines of JSON: first the runtimes and the CPU; then for each
+other, as ``outputs`` will. On stdout, lines of JSON: first the CPU; then for each
 job, in order, ``{"seconds": s}`` (of its first run) or ``{"error": text}``.
 """
 
@@ -16,35 +16,44 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 AT_HWCAP, HWCAP_ASIMDDP = 16, 1 << 20
 
 
-def load_torchscript(path):
+def load_torchscript(path: str) -> Callable[[list[Any]], Sequence[Any]]:
     """A ``.ptl`` in the lite interpreter, with QNNPACK."""
     import torch
-    from torch.jit.mobile import _load_for_lite_interpreter
+    from torch.jit import mobile
     from torch.utils._pytree import tree_flatten
 
     torch.backends.quantized.engine = "qnnpack"  # the default on ARM64 is oneDNN
-    module = _load_for_lite_interpreter(str(path))
-    return lambda inputs: tree_flatten(module(*inputs))[0]
+    load: Any = mobile._load_for_lite_interpreter
+    module = load(path)
+
+    def run(inputs: list[Any]) -> Sequence[Any]:
+        leaves: list[Any] = tree_flatten(module(*inputs))[0]
+        return leaves
+
+    return run
 
 
-def load_executorch(path):
+def load_executorch(path: str) -> Callable[[list[Any]], Sequence[Any]]:
     """A ``.pte`` with XNNPACK."""
     # executorch.runtime needs more packages.
     from executorch.extension.pybindings._portable_lib import _load_for_executorch
 
-    method = _load_for_executorch(str(path))
-    return method.forward
+    method = _load_for_executorch(path)
+    forward: Callable[[list[Any]], Sequence[Any]] = method.forward
+    return forward
 
 
 LOADERS = {"torchscript": load_torchscript, "executorch": load_executorch}
 
 
-def run(job):
+def run(job: dict[str, Any]) -> float:
     """Runs one job; returns the seconds of its first run."""
     import torch
 
@@ -52,11 +61,10 @@ def run(job):
     counts = [math.prod(shape) for shape in job["shapes"]]
     runs = torch.frombuffer(content, dtype=torch.float32).reshape(-1, sum(counts))
     forward = LOADERS[job["target"]](job["file"])
-    seconds = None
+    seconds = 0.0
     with torch.no_grad(), Path(job["outputs"]).open("wb") as file:
         for values in runs:
-            parts = values.split(counts)
-            inputs = [part.reshape(s) for part, s in zip(parts, job["shapes"])]
+            inputs = list(map(torch.Tensor.reshape, values.split(counts), job["shapes"]))
             start = time.perf_counter()
             outputs = forward(inputs)
             seconds = seconds or time.perf_counter() - start
@@ -69,12 +77,12 @@ def run(job):
     return seconds
 
 
-def answer(fields):
+def answer(fields: dict[str, Any]) -> None:
     """One line on stdout."""
     print(json.dumps(fields), flush=True)
 
 
-def main():
+def main() -> None:
     """Runs all jobs; a failed one does not keep the others from running."""
     warnings.simplefilter("ignore")
     import torch

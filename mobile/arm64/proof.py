@@ -15,6 +15,7 @@ from pyquant.errors import ExportError, InvalidInputError
 from pyquant.mobile import compare, golden
 from pyquant.mobile.arm64.runtimes import Job, Runtime
 from pyquant.mobile.manifest import Difference, FileRecord, Manifest
+from pyquant.mobile.quiet import quiet
 from pyquant.mobile.runtimes import LOADERS
 from pyquant.mobile.verify import read_bundle
 
@@ -92,21 +93,21 @@ def prove(
             yield from measured[-1].here()
         for runtime in runtimes:
             todo = [
-                (bundle, record)
-                for bundle in measured
-                for record in bundle.manifest.files
+                (one, record)
+                for one in measured
+                for record in one.manifest.files
                 if record.target in runtime.targets
             ]
             jobs = [
-                bundle.job(record, Path(folder) / f"{index}_outputs.bin")
-                for index, (bundle, record) in enumerate(todo)
+                one.job(record, Path(folder) / f"{index}_outputs.bin")
+                for index, (one, record) in enumerate(todo)
             ]
             answers = runtime.run(jobs)
-            for (bundle, record), job in zip(todo, jobs, strict=True):
+            for (one, record), job in zip(todo, jobs, strict=True):
                 label = runtime.label(record.target)
-                say(f"running {bundle.path / record.name} on {label}")
+                say(f"running {one.path / record.name} on {label}")
                 error = next(answers)
-                yield bundle.judge(record, label, runtime.exact, Path(job.outputs), error)
+                yield one.judge(record, label, runtime.exact, Path(job.outputs), error)
 
 
 class _Measured:
@@ -189,7 +190,8 @@ class _Measured:
 
     def _run(self, record: FileRecord) -> list[_Outputs]:
         loaded = LOADERS[record.target](self.path / record.name)
-        return [loaded.run(inputs) for inputs in self.inputs]
+        with quiet():  # torch warns from C++
+            return [loaded.run(inputs) for inputs in self.inputs]
 
 
 def _fitting(samples: Tensor | None, manifest: Manifest, path: Path) -> list[list[Tensor]]:
@@ -201,4 +203,4 @@ def _fitting(samples: Tensor | None, manifest: Manifest, path: Path) -> list[lis
             f"{path} takes inputs of shapes {shapes}; samples of shape {tuple(samples.shape)} are "
             "for one of them, with batch size 1"
         )
-    return [[sample] for sample in samples.float().split(1)]
+    return [[sample] for sample in torch.split(samples.float(), 1)]

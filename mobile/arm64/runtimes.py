@@ -42,21 +42,25 @@ class Job:
 
 
 class Runtime(Protocol):
-    """What runs files of some targets in the emulator.
+    """What runs files of some targets in the emulator."""
 
-    Attributes:
-        targets: Which.
-        exact: Whether the outputs must be those of this machine, to the bit.
-    """
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Whose files it runs."""
+        ...
 
-    targets: tuple[str, ...]
-    exact: bool
+    @property
+    def exact(self) -> bool:
+        """Whether the outputs must be those of this machine, to the bit."""
+        ...
 
     def label(self, target: str) -> str:
         """What a table calls it."""
+        ...
 
     def run(self, jobs: Sequence[Job]) -> Iterator[str | None]:
         """Runs the jobs in their order; ``None`` for each that has run, or why it has not."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,7 @@ def core_runtimes(build: Path) -> list[Runtime]:
     """
     program = build / _RUN_PROGRAM
     if not program.is_file():
-        raise IoError(
-            f"{program} is missing: cmake --preset arm64 && cmake --build --preset arm64"
-        )
+        raise IoError(f"{program} is missing: cmake --preset arm64 && cmake --build --preset arm64")
     if not _SYSROOT.is_dir():
         raise UnsupportedError(f"{_SYSROOT} is missing: apt-get install g++-aarch64-linux-gnu")
     done = subprocess.run(

@@ -22,7 +22,7 @@ _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014
 
 @dataclass(frozen=True)
 class Userland:
-    """A folder with ``debian``, which is ``/`` to the emulated program, and ``site``, the wheels."""
+    """A folder: ``debian`` in it is ``/`` to the emulated program, ``site`` holds the wheels."""
 
     folder: Path
     python: str
