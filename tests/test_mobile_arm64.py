@@ -166,7 +166,6 @@ os.abort()
 def test_the_guest_runs_a_file_as_this_machine_does(bundle: Path) -> None:
     """The script that the emulator runs, by this machine's Python."""
     runtime = TorchRuntime("2.10.0", (sys.executable,), ("torchscript",))
-    assert Path(script) == runtimes._GUEST
     result = next(
         r for r in prove([bundle], [runtime], torch.randn(2, 3, 8, 8)) if r.runtime != HERE
     )

@@ -189,8 +189,8 @@ class _Measured:
         )
 
     def _run(self, record: FileRecord) -> list[_Outputs]:
-        loaded = LOADERS[record.target](self.path / record.name)
         with quiet():  # torch warns from C++
+            loaded = LOADERS[record.target](self.path / record.name)
             return [loaded.run(inputs) for inputs in self.inputs]
 
 
