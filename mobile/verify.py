@@ -44,16 +44,7 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
     :class:`IoError` if the folder or a file cannot be read.
     """
     folder = Path(bundle)
-    try:
-        manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
-        for record in manifest.files:
-            check_sum(folder / record.name, record)
-        inputs = golden.read(folder / manifest.golden_input, manifest.inputs)
-        outputs = golden.read(folder / manifest.golden_output, manifest.outputs)
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{FILE_NAME} is damaged: {error}") from error
-    except OSError as error:
-        raise IoError(f"the bundle {folder} cannot be read: {error}") from error
+    manifest, inputs, outputs = read_bundle(folder)
     steps = [record.step for record in manifest.outputs]
     reasons = {record.target: why_not_run(record.target) for record in manifest.files}
     not_run = {target: reason for target, reason in reasons.items() if reason is not None}
@@ -65,6 +56,24 @@ def verify(bundle: str | os.PathLike[str]) -> Verification:
         if record.target in LOADERS and record.target not in not_run
     }
     return Verification(manifest, differences, not_run)
+
+
+def read_bundle(folder: Path) -> tuple[Manifest, list[Tensor], list[Tensor]]:
+    """The manifest and the golden pair of a bundle whose files have the right sums.
+
+    Raises as :func:`verify` does.
+    """
+    try:
+        manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+        for record in manifest.files:
+            check_sum(folder / record.name, record)
+        inputs = golden.read(folder / manifest.golden_input, manifest.inputs)
+        outputs = golden.read(folder / manifest.golden_output, manifest.outputs)
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{FILE_NAME} is damaged: {error}") from error
+    except OSError as error:
+        raise IoError(f"the bundle {folder} cannot be read: {error}") from error
+    return manifest, inputs, outputs
 
 
 def check_sum(path: Path, record: FileRecord) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pyquant.cli.arm64 import arm64
 from pyquant.cli.bench import bench
 from pyquant.cli.compare import compare
 from pyquant.cli.console import show_error, silence_libraries
@@ -48,7 +49,7 @@ def main() -> None:
     """
 
 
-_COMMANDS = (demo, quantize, inspect, bench, compare, report, export, verify)
+_COMMANDS = (demo, quantize, inspect, bench, compare, report, export, verify, arm64)
 
 for _command in _COMMANDS:
     main.add_command(_command)
