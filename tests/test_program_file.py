@@ -209,7 +209,5 @@ def test_old_files_load_for_ever(path: Path) -> None:
 def test_there_is_a_file_of_every_version() -> None:
     versions = {path.parent.name for path in GOLDEN}
     assert versions == {f"v{version + 1}" for version in range(serialize.PROGRAM_VERSION)}
-    kinds = {
-        type(node.op).__name__ for path in GOLDEN for node in serialize.load(path).nodes
-    }
+    kinds = {type(node.op).__name__ for path in GOLDEN for node in serialize.load(path).nodes}
     assert kinds == set(OPS)

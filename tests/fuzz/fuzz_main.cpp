@@ -7,9 +7,12 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "fuzz_program.h"
+#include "pyquant/error.h"
+#include "pyquant/program.h"
 
 namespace {
 
@@ -22,6 +25,15 @@ std::size_t below(std::size_t end) { return random_bits() % end; }
 Bytes read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+bool is_valid(const Bytes& bytes) {
+  try {
+    pyquant::Program::from_bytes(std::as_bytes(std::span(bytes)));
+    return true;
+  } catch (const pyquant::InvalidProgramError&) {
+    return false;
+  }
 }
 
 std::vector<Bytes> read_corpus(char** begin, char** end) {
@@ -78,6 +90,7 @@ int main(int argc, char** argv) {
   }
   const auto start = std::chrono::steady_clock::now();
   std::size_t runs = corpus.size();
+  std::size_t valid = 0;
   for (; std::chrono::steady_clock::now() - start < limit; ++runs) {
     Bytes bytes = corpus[below(corpus.size())];
     const std::size_t size = bytes.size();
@@ -85,10 +98,15 @@ int main(int argc, char** argv) {
     bytes.resize(LLVMFuzzerCustomMutator(bytes.data(), size, kMaxSize,
                                          static_cast<unsigned int>(random_bits())));
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-    // Without coverage nothing says what is worth keeping: mutants replace one another at random.
-    if (below(4) == 0 && corpus.size() < kMaxCorpus) {
-      corpus.push_back(std::move(bytes));
+    if (is_valid(bytes)) {
+      ++valid;
+      // Without coverage nothing says what is worth keeping: chance does.
+      if (corpus.size() < kMaxCorpus) {
+        corpus.push_back(std::move(bytes));
+      } else {
+        corpus[below(kMaxCorpus)] = std::move(bytes);
+      }
     }
   }
-  std::printf("%zu runs, no finding\n", runs);
+  std::printf("%zu files, %zu of them Programs: no finding\n", runs, valid);
 }
