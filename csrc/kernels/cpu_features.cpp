@@ -1,9 +1,11 @@
 #include "kernels/cpu_features.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -12,6 +14,13 @@
 namespace pyquant {
 #if defined(__x86_64__)
 namespace {
+
+// By hand, because Clang's __builtin_cpu_supports knows the name only from version 15 on.
+bool has_avx_vnni() {
+  constexpr unsigned kAvxVnni = 1U << 4;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
+}
 
 // The tile registers' state is so large that Linux gives it only to processes that ask.
 bool request_amx() {
@@ -36,7 +45,7 @@ const CpuFeatures& cpu_features() {
     // libgcc's test includes the operating system's support for the wider registers.
     __builtin_cpu_init();
     found.avx2 = __builtin_cpu_supports("avx2") != 0;
-    found.avx_vnni = __builtin_cpu_supports("avxvnni") != 0;
+    found.avx_vnni = found.avx2 && has_avx_vnni();
     found.avx512_vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512vnni");
