@@ -9,7 +9,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 
 from pyquant._C import engines
 from pyquant.analysis.report import write_report
-from pyquant.api import analyze, load, lower, quantize
+from pyquant.api import analyze, load, lower, migrate, quantize
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
@@ -36,6 +36,7 @@ __all__ = [
     "engines",
     "load",
     "lower",
+    "migrate",
     "prepare",
     "quantize",
     "quantize_mixed",

@@ -17,7 +17,7 @@ STAGES: list[list[str]] = [
     ["pyquant.write_file"],
     ["pyquant._C", "pyquant.ir.ops", "pyquant.ir.program", "pyquant.ir.program_generated"],
     ["pyquant.capture"],
-    ["pyquant.quantization"],
+    ["pyquant.quantization", "pyquant.torch_ao"],
     ["pyquant.ir", "pyquant.operators"],
     ["pyquant.targets"],
     ["pyquant.analysis"],
