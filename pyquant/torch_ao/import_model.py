@@ -12,7 +12,7 @@ from torch import fx, nn
 from pyquant.capture.export import as_inputs, canonical_graph
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CaptureError
-from pyquant.torch_ao.trace import run_on_float
+from pyquant.torch_ao.trace import on_float
 from pyquant.torch_ao.unpack import is_converted, unpack
 
 
@@ -55,8 +55,7 @@ def import_torch_ao(
 
         copied = copy.deepcopy(model)
         unpack(copied)
-        run_on_float(copied)
-        return canonical_graph(copied, inputs)
+        return canonical_graph(on_float(copied), inputs)
 
 
 def _is_reference(model: nn.Module) -> bool:

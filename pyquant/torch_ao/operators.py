@@ -93,17 +93,19 @@ def _convolution_add(activation: _Float | None = None) -> Operator:
 
 
 def _plus_number(tensors: QuantizedTensors, x: Tensor, number: float) -> tuple[Tensor, Affine]:
-    """``x + c`` keeps the integers and moves the zero point, if that still fits (qadd.cpp)."""
+    """``x + c`` keeps the integers and moves the zero point; where that no longer fits, the scale
+    grows (qadd.cpp).
+    """
     affine = tensors.affine(x)
     assert affine is not None
     low, high = affine.bounds
     steps = round(number / affine.scale)
     zero_point, scale = affine.zero_point - steps, affine.scale
+    value = tensors.value(x) + steps * scale
     if zero_point < low:
         scale, zero_point = (high - zero_point) / (high - low) * scale, low
     elif zero_point > high:
         scale, zero_point = (zero_point - low) / (high - low) * scale, high
-    value = tensors.value(x) + steps * affine.scale
     return value, Affine(scale, zero_point, affine.dtype)
 
 

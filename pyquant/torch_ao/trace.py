@@ -140,11 +140,16 @@ _CONVERSIONS: dict[str, _Function] = {
 }
 
 
-def run_on_float(model: nn.Module) -> None:
-    """Makes ``model`` take float tensors through its quantized operators and return float tensors.
+def on_float(model: nn.Module) -> nn.Module:
+    """A module that takes float tensors through the model's quantized operators, and returns float
+    tensors.
 
     Args:
-        model: An unpacked model; its ``forward`` is replaced, and its modules get hooks.
+        model: An unpacked model; its modules get hooks.
+
+    Returns:
+        A module with the children, parameters and buffers of ``model`` under the same names. Not a
+        ``GraphModule``, whose ``forward`` torch.export does not call.
     """
     forward = model.forward
     running: list[str] = []
@@ -159,7 +164,14 @@ def run_on_float(model: nn.Module) -> None:
             result = forward(*args)
         return semantics.tensors.values(result)
 
-    model.forward = run
+    root = nn.Module()
+    root._modules, root._parameters, root._buffers = (
+        model._modules,
+        model._parameters,
+        model._buffers,
+    )
+    root.forward = run
+    return root
 
 
 def _leave(running: list[str]) -> None:

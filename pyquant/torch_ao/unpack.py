@@ -16,6 +16,7 @@ QUANTIZED_PACKAGES = (
     "torch.ao.nn.intrinsic.quantized",
 )
 _DYNAMIC = re.compile(r"torch\.ao\.nn\.(intrinsic\.)?quantized\.dynamic")
+_WINDOW = ("stride", "padding", "output_padding", "dilation", "groups", "transpose")
 _QPARAMS = re.compile(r"(.*_)?(scale|zero_point)(_\d+)?")
 
 
@@ -23,7 +24,9 @@ class PackedWeight(nn.Module):
     """What a packed weight of ``torch.ops.quantized`` holds, readable.
 
     Args:
-        packed: A ``Conv2dPackedParamsBase`` or ``LinearPackedParamsBase``.
+        weight: int8, quantized per tensor or per channel.
+        bias: float32, one per output channel.
+        window: Strides, paddings and so on of a convolution.
     """
 
     values: Tensor
@@ -31,9 +34,8 @@ class PackedWeight(nn.Module):
     zero_points: Tensor
     bias: Tensor | None
 
-    def __init__(self, packed: Any) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, **window: Any) -> None:
         super().__init__()
-        weight, bias = packed.unpack()
         self.register_buffer("values", weight.int_repr())
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self.axis: int | None = None
@@ -43,8 +45,8 @@ class PackedWeight(nn.Module):
             self.axis = weight.q_per_channel_axis()
             self.register_buffer("scales", weight.q_per_channel_scales().float())
             self.register_buffer("zero_points", weight.q_per_channel_zero_points().long())
-        for name in ("stride", "padding", "output_padding", "dilation", "groups", "transpose"):
-            setattr(self, name, getattr(packed, name)() if hasattr(packed, name) else None)
+        for name, value in window.items():
+            setattr(self, name, value)
 
     def dequantized(self) -> Tensor:
         """The float weight; in a graph, a dequantize operator over the int8 one."""
@@ -65,8 +67,8 @@ class PackedWeight(nn.Module):
 def unpack(model: nn.Module) -> None:
     """Replaces what torch.export cannot hold, in place.
 
-    Packed weights become :class:`PackedWeight`, quantized tensors float ones, buffers with a scale
-    or zero point numbers.
+    Packed weights become :class:`PackedWeight`, and so do the float weights of reference modules;
+    quantized tensors become float ones, buffers with a scale or zero point numbers.
 
     Args:
         model: A converted model; a copy of the user's.
@@ -78,6 +80,11 @@ def unpack(model: nn.Module) -> None:
     readable: dict[int, PackedWeight] = {}
     for path, module in list(model.named_modules()):
         _refuse_dynamic(path, module)
+        if hasattr(module, "get_quantized_weight"):
+            reference: Any = module
+            reference.int8_weight = PackedWeight(reference.get_quantized_weight())
+            reference.get_weight = reference.int8_weight.dequantized
+            continue
         for name, value in list(vars(module).items()):
             if isinstance(value, torch.ScriptObject):
                 if id(value) not in readable:
@@ -127,4 +134,6 @@ def _readable(path: str, packed: Any) -> PackedWeight:
             f"module '{path or '(root)'}' holds a packed weight of type {kind}, which pyquant "
             "does not import. Pass the float model to pyquant.quantize"
         )
-    return PackedWeight(packed)
+    weight, bias = packed.unpack()
+    window = {name: getattr(packed, name)() for name in _WINDOW if hasattr(packed, name)}
+    return PackedWeight(weight, bias, **window)
