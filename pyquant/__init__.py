@@ -20,6 +20,7 @@ from pyquant.quantization import (
     prepare,
     sync_observers,
 )
+from pyquant.quantize_modules import quantize_modules
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
@@ -40,6 +41,7 @@ __all__ = [
     "prepare",
     "quantize",
     "quantize_mixed",
+    "quantize_modules",
     "sync_observers",
     "write_report",
 ]

@@ -101,9 +101,7 @@ def between_stubs(*modules: nn.Module) -> nn.Sequential:
 def prepare(model: nn.Module, data: Tensor | None = None, name: str | None = None) -> nn.Module:
     """``torch.ao.quantization.prepare``, and perhaps calibrated."""
     with silent():
-        qconfig = torch.ao.quantization.get_default_qconfig(
-            name or torch.backends.quantized.engine
-        )
+        qconfig = torch.ao.quantization.get_default_qconfig(name or torch.backends.quantized.engine)
         model.qconfig = qconfig  # type: ignore[assignment]
         prepared: nn.Module = torch.ao.quantization.prepare(model.eval())
         if data is not None:

@@ -95,7 +95,7 @@ def canonical_graph(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule
         CaptureError: The model does not run on the inputs, or cannot be exported.
     """
     printed = io.StringIO()  # a failing export prints its whole graph
-    with _eval_mode(model):
+    with eval_mode(model):
         try:
             with quiet(), contextlib.redirect_stderr(printed), torch.no_grad():
                 program = torch.export.export(model, inputs)
@@ -149,7 +149,7 @@ def allow_mode_switch(module: fx.GraphModule) -> None:
 
 
 @contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode for the block; every module's own flag afterwards."""
     flags = [(module, module.training) for module in model.modules()]
     for module, _ in flags:

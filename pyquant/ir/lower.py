@@ -189,9 +189,9 @@ class _Planner:
         operand = rules.quantized_operand(self.graph, node)
         if operand is not None and operand.qparams != qparams:
             return Lowered(rules.requantization_table(operand.qparams, qparams), [operand])
-        if operand is None and len(moved.sources) == 1:
-            if self._lower(moved.sources[0], qparams) is None:
-                return None
+        stays_float = operand is None and self._lower(moved.sources[0], qparams) is None
+        if stays_float and len(moved.sources) == 1:
+            return None
         return Lowered(moved.op, [QuantizedValue(source, qparams) for source in moved.sources])
 
     def _lower_clamped(self, node: Node, qparams: QParams) -> Lowered | None:

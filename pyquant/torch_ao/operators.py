@@ -33,12 +33,8 @@ def _like(tensors: QuantizedTensors, x: Any, scale: float, zero_point: int) -> A
 
 
 def _convolve(x: Tensor, packed: PackedWeight) -> Tensor:
-    weight, window = packed.dequantized(), (packed.stride, packed.padding)
-    if packed.transpose:
-        return F.conv_transpose2d(
-            x, weight, packed.bias, *window, packed.output_padding, packed.groups, packed.dilation
-        )
-    return F.conv2d(x, weight, packed.bias, *window, packed.dilation, packed.groups)
+    convolution = F.conv_transpose2d if packed.transposed else F.conv2d
+    return convolution(x, packed.dequantized(), packed.bias, **packed.window)
 
 
 def _linear(x: Tensor, packed: PackedWeight) -> Tensor:
@@ -202,7 +198,8 @@ def _batch_norm(
 
 
 def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
-    return torch.ops.aten.elu.default(x, alpha, scale, input_scale)
+    result: Tensor = torch.ops.aten.elu.default(x, alpha, scale, input_scale)
+    return result
 
 
 def _leaky_relu(x: Tensor, negative_slope: float, inplace: bool) -> Tensor:
@@ -257,28 +254,4 @@ OPERATORS: dict[str, Operator] = {
     "relu6": _same_qparams(_relu6),
     "clamp": _same_qparams(torch.clamp),
     "max_pool2d": _same_qparams(F.max_pool2d),
-}
-
-#: Functions of torch whose result has the qparams of the first quantized operand.
-SAME_QPARAMS = frozenset(
-    """
-    relu relu6 hardtanh clamp max_pool1d max_pool2d avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-    adaptive_max_pool2d interpolate upsample mean cat stack pad dropout dropout1d dropout2d
-    alpha_dropout masked_fill
-    """.split()
-)
-#: Those that moreover only move values, of one tensor.
-MOVES = frozenset(
-    """
-    chunk split unbind __getitem__ flatten reshape view unflatten ravel squeeze unsqueeze permute
-    transpose swapaxes movedim narrow select expand repeat repeat_interleave flip roll
-    channel_shuffle pixel_shuffle pixel_unshuffle contiguous clone detach to cpu index_select
-    """.split()
-)
-#: Functions whose result has qparams of its own, always the same ones: scale and zero point.
-FIXED_QPARAMS: dict[str, tuple[float, int]] = {
-    "sigmoid": (1 / 256, 0),
-    "hardsigmoid": (1 / 256, 0),
-    "tanh": (2 / 256, 128),
 }

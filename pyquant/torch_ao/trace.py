@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pyquant.errors import CaptureError
-from pyquant.torch_ao.operators import FIXED_QPARAMS, MOVES, OPERATORS, SAME_QPARAMS
+from pyquant.torch_ao.operators import OPERATORS
 from pyquant.torch_ao.quantized_tensors import Affine, QuantizedTensors
+from pyquant.torch_ao.stock_functions import FIXED_QPARAMS, MOVES, SAME_QPARAMS
 
 _Function: TypeAlias = Callable[..., Any]
 

@@ -16,7 +16,7 @@ QUANTIZED_PACKAGES = (
     "torch.ao.nn.intrinsic.quantized",
 )
 _DYNAMIC = re.compile(r"torch\.ao\.nn\.(intrinsic\.)?quantized\.dynamic")
-_WINDOW = ("stride", "padding", "output_padding", "dilation", "groups", "transpose")
+_WINDOW = ("stride", "padding", "dilation", "groups")
 _QPARAMS = re.compile(r"(.*_)?(scale|zero_point)(_\d+)?")
 
 
@@ -26,7 +26,8 @@ class PackedWeight(nn.Module):
     Args:
         weight: int8, quantized per tensor or per channel.
         bias: float32, one per output channel.
-        window: Strides, paddings and so on of a convolution.
+        transposed: Whether it is a transposed convolution's.
+        window: Strides, paddings and so on of a convolution, by the names of ``F.conv2d``.
     """
 
     values: Tensor
@@ -34,7 +35,14 @@ class PackedWeight(nn.Module):
     zero_points: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, **window: Any) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        transposed: bool = False,
+        window: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("values", weight.int_repr())
         self.register_buffer("bias", None if bias is None else bias.detach().float())
@@ -45,8 +53,8 @@ class PackedWeight(nn.Module):
             self.axis = weight.q_per_channel_axis()
             self.register_buffer("scales", weight.q_per_channel_scales().float())
             self.register_buffer("zero_points", weight.q_per_channel_zero_points().long())
-        for name, value in window.items():
-            setattr(self, name, value)
+        self.transposed = transposed
+        self.window = window or {}
 
     def dequantized(self) -> Tensor:
         """The float weight; in a graph, a dequantize operator over the int8 one."""
@@ -135,5 +143,9 @@ def _readable(path: str, packed: Any) -> PackedWeight:
             "does not import. Pass the float model to pyquant.quantize"
         )
     weight, bias = packed.unpack()
-    window = {name: getattr(packed, name)() for name in _WINDOW if hasattr(packed, name)}
-    return PackedWeight(weight, bias, **window)
+    if kind == "LinearPackedParamsBase":
+        return PackedWeight(weight, bias)
+    transposed = packed.transpose()
+    names = (*_WINDOW, "output_padding") if transposed else _WINDOW
+    window = {name: getattr(packed, name)() for name in names}
+    return PackedWeight(weight, bias, transposed=transposed, window=window)
