@@ -176,5 +176,5 @@ def test_bad_data() -> None:
         pyquant.quantize_modules(
             model, "stem", [torch.randn(1, 3, 12, 12), torch.randn(1, 2, 12, 12)]
         )
-    with pytest.raises(CalibrationError, match="submodule 'stem'.*NaN"):
+    with pytest.raises(CalibrationError, match=r"submodule 'stem'.*NaN"):
         pyquant.quantize_modules(model, "stem", torch.full((1, 3, 12, 12), torch.nan))

@@ -39,8 +39,9 @@ def _replaced(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
             source: Any = module
             done[id(module)] = source.to_float()
         else:
-            for name, child in module.named_children():
-                setattr(module, name, _replaced(child, done))
+            for name, child in list(module._modules.items()):  # named_children skips repetitions
+                if child is not None:
+                    setattr(module, name, _replaced(child, done))
     return done[id(module)]
 
 

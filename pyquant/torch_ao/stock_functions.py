@@ -1,6 +1,6 @@
 """torch's own functions that also take quantized tensors, by what they do to scale and zero point.
 
-Names are those of the functions, of the methods, and of their in-place forms without the underscore.
+Names are those of functions and of methods; in-place forms are meant without their underscore.
 """
 
 from __future__ import annotations
