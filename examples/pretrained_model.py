@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +18,20 @@ from torch import Tensor, nn
 import pyquant
 
 
-def efficientnet_lite0() -> tuple[nn.Module, Tensor]:
-    """The network, and crops of two photos as it takes them."""
+def efficientnet_lite0(count: int) -> tuple[nn.Module, Tensor]:
+    """The network, and ``count`` crops of two photos as it takes them."""
     from pyquant.cli.demo_data import load_network, load_photos, random_crops
 
-    return load_network(), random_crops(load_photos(), 24, seed=0)
+    return load_network(), random_crops(load_photos(), count, seed=0)
 
 
-def torchvision_network(name: str, folder: str) -> tuple[nn.Module, Tensor]:
-    """A network of torchvision with its best weights, and photos as those weights want them."""
-    from pathlib import Path
-
+def torchvision_network(name: str, folder: str, count: int) -> tuple[nn.Module, Tensor]:
+    """A network of torchvision with its best weights, and ``count`` photos as these want them."""
     from torchvision import io, models
 
     weights = models.get_model_weights(name).DEFAULT
     transform = weights.transforms()
-    files = sorted(Path(folder).glob("*.jp*g"))
+    files = sorted(Path(folder).glob("*.jp*g"))[:count]
     images = [io.read_image(str(file), io.ImageReadMode.RGB) for file in files]
     return models.get_model(name, weights=weights), torch.stack([transform(i) for i in images])
 
@@ -42,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("network", nargs="?", help="a name of torchvision")
     parser.add_argument("--calib", default="photos", help="for torchvision: a folder of photos")
+    parser.add_argument("--count", type=int, default=24, help="how many photos to calibrate with")
     parser.add_argument("--output", default="model.pyq")
     options = parser.parse_args(arguments)
     if options.network is None:
-        model, photos = efficientnet_lite0()
+        model, photos = efficientnet_lite0(options.count)
     else:
-        model, photos = torchvision_network(options.network, options.calib)
+        model, photos = torchvision_network(options.network, options.calib, options.count)
     model.eval()
 
     quantized = pyquant.quantize(model, photos[:1], photos)  # all of it
