@@ -9,7 +9,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 
 from pyquant._C import engines
 from pyquant.analysis.report import write_report
-from pyquant.api import analyze, load, lower, quantize
+from pyquant.api import analyze, load, lower, migrate, quantize
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
@@ -20,6 +20,7 @@ from pyquant.quantization import (
     prepare,
     sync_observers,
 )
+from pyquant.quantize_modules import quantize_modules
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
@@ -36,9 +37,11 @@ __all__ = [
     "engines",
     "load",
     "lower",
+    "migrate",
     "prepare",
     "quantize",
     "quantize_mixed",
+    "quantize_modules",
     "sync_observers",
     "write_report",
 ]

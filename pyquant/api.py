@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.fx import GraphModule
 
@@ -17,6 +18,7 @@ from pyquant.ir.serialize import load as load_program
 from pyquant.quantization import QuantizationConfig, adaround, calibrate, convert, prepare
 from pyquant.targets.program_module import ProgramModule
 from pyquant.targets.quantized_module import QuantizedModule, assemble
+from pyquant.torch_ao import import_torch_ao
 
 
 def quantize(
@@ -80,6 +82,36 @@ def lower(graph: GraphModule, *, engine: str = "auto", whole: bool = False) -> Q
             + "\nRewrite them with operators that pyquant quantizes, or lower with whole=False."
         )
     return assemble(lowered, engine)
+
+
+def migrate(
+    model: nn.Module,
+    example_inputs: tuple[Any, ...] | list[Any] | torch.Tensor,
+    *,
+    engine: str = "auto",
+) -> QuantizedModule:
+    """Takes over a model that ``torch.ao.quantization`` has quantized: same scales, zero points
+    and int8 weights; no calibration.
+
+    Each operator's output is within one step of torch's: torch keeps biases float32, pyquant rounds
+    them to int32. The result's ``graph`` is the q/dq graph.
+
+    Args:
+        model: What ``torch.ao.quantization.convert``, ``convert_fx`` or ``convert_to_reference_fx``
+            returned. For float models, with or without stubs and observers, take
+            :func:`quantize`.
+        example_inputs: The positional inputs, or one tensor; e.g. float32 ``[1, 3, 224, 224]``.
+        engine: ``"auto"``, or a name of ``pyquant.engines()``.
+
+    Returns:
+        A callable module with the model's own signature; its outputs are float32.
+
+    Raises:
+        CaptureError: The model is not converted, or quantized dynamically; it holds an operator
+            that has no counterpart, does not run on the inputs, or cannot be exported.
+        LoweringError: The quantized graph cannot be lowered.
+    """
+    return lower(import_torch_ao(model, example_inputs), engine=engine)
 
 
 def load(path: str | os.PathLike[str], *, engine: str = "auto") -> QuantizedModule:

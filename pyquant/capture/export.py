@@ -27,7 +27,8 @@ from pyquant.capture.quiet import quiet
 from pyquant.capture.remove_expand import remove_expand
 from pyquant.capture.remove_identity import remove_identity
 from pyquant.capture.validate import check_float_model
-from pyquant.errors import CaptureError
+from pyquant.capture.without_observers import without_observers
+from pyquant.errors import CaptureError, PyquantError
 
 _CAPTURED = "pyquant_captured"
 
@@ -63,7 +64,8 @@ def capture(
     and changes none.
 
     Args:
-        model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine.
+        model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine, and so are the
+            observers and fake quantization of ``torch.ao.quantization``, which are left out.
         example_inputs: The positional inputs, or one tensor; e.g. float32 ``[1, 3, 224, 224]``.
 
     Returns:
@@ -79,13 +81,26 @@ def capture(
         assert isinstance(model, fx.GraphModule)
         with quiet():
             return copy.deepcopy(model)
-    model = check_float_model(model)
+    model = check_float_model(without_observers(model))
     _refuse_quantized_graph(model)
+    module = canonical_graph(model, inputs)
+    module.meta[_CAPTURED] = True
+    return module
+
+
+def canonical_graph(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    """The part of :func:`capture` behind its checks: export in eval mode, and all passes.
+
+    Raises:
+        CaptureError: The model does not run on the inputs, or cannot be exported.
+    """
     printed = io.StringIO()  # a failing export prints its whole graph
-    with _eval_mode(model):
+    with eval_mode(model):
         try:
             with quiet(), contextlib.redirect_stderr(printed), torch.no_grad():
                 program = torch.export.export(model, inputs)
+        except PyquantError:
+            raise
         except Exception as error:  # torch.export raises nearly anything
             from pyquant.capture.diagnose import explain_failure
 
@@ -99,7 +114,6 @@ def capture(
     module.recompile()
     allow_mode_switch(module)
     module._forward_pre_hooks.clear()  # they pin the example's shapes
-    module.meta[_CAPTURED] = True
     return module
 
 
@@ -135,7 +149,7 @@ def allow_mode_switch(module: fx.GraphModule) -> None:
 
 
 @contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode for the block; every module's own flag afterwards."""
     flags = [(module, module.training) for module in model.modules()]
     for module, _ in flags:

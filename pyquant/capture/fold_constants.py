@@ -15,7 +15,7 @@ def fold_constants(module: fx.GraphModule) -> None:
     """Replaces calls whose inputs are all parameters or constants by their value, in place.
 
     So weight normalisation, standardised weights and other parametrizations become plain weights.
-    Calls without inputs (random numbers) and calls that write somewhere stay.
+    Calls without inputs (random numbers), calls that write somewhere, and dequantized weights stay.
 
     Args:
         module: A functional graph of ATen calls.
@@ -32,6 +32,8 @@ def fold_constants(module: fx.GraphModule) -> None:
         if not inputs or value_of(node) is None or node.target._schema.is_mutable:
             continue
         if torch.Tag.nondeterministic_seeded in node.target.tags:
+            continue
+        if node.target.namespace == "quantized_decomposed":
             continue
         if any(n in mutated or get_constant(module, n) is None for n in inputs):
             continue

@@ -49,7 +49,8 @@ def check_float_model(model: object) -> nn.Module:
         if _is_quantized(module):
             raise CaptureError(
                 f"module '{name or '(root)'}' of type {type(module).__name__} is quantized or "
-                "prepared for quantization already; pass the float model"
+                "prepared for quantization already; pass the float model, or, if torch.ao has "
+                "converted it, call pyquant.migrate"
             )
     has_float = False
     for name, tensor in _tensors(model):

@@ -183,12 +183,14 @@ class _Planner:
 
     def _lower_moved(self, node: Node, moved: Moved, qparams: QParams) -> Lowered | None:
         """Moving and changing qparams commute. One change is behind the operator; several, for
-        operands of several qparams, are in front of it.
+        operands of several qparams, are in front of it. A float operand stays float, unless an
+        int8 operator can give it.
         """
         operand = rules.quantized_operand(self.graph, node)
         if operand is not None and operand.qparams != qparams:
             return Lowered(rules.requantization_table(operand.qparams, qparams), [operand])
-        if operand is None and len(moved.sources) == 1:
+        stays_float = operand is None and self._lower(moved.sources[0], qparams) is None
+        if stays_float and len(moved.sources) == 1:
             return None
         return Lowered(moved.op, [QuantizedValue(source, qparams) for source in moved.sources])
 

@@ -53,11 +53,8 @@ def calibrate(
         QuantizationError: ``prepared`` holds no observers.
         IoError: The folder does not exist.
     """
-    found = [observer for _, observer in observers(prepared)]
-    if not found:
-        raise QuantizationError("the graph holds no observers: call prepare() first")
+    run = BatchRunner(prepared)
     data = CalibrationData(calibration_data, prepared, transform)
-    run = _Runner(prepared, list({id(observer): observer for observer in found}.values()))
     count = 0
     with torch.no_grad():
         batches = itertools.islice(data, max_batches)
@@ -69,12 +66,22 @@ def calibrate(
         raise CalibrationError("the calibration data is empty")
 
 
-class _Runner:
-    """Runs batches; falls back to slices of the example's size if the graph is bound to it."""
+class BatchRunner:
+    """Runs batches; falls back to slices of the example's size if the graph is bound to it.
 
-    def __init__(self, prepared: fx.GraphModule, found: list[Any]) -> None:
+    Args:
+        prepared: The observed graph.
+
+    Raises:
+        QuantizationError: It holds no observers.
+    """
+
+    def __init__(self, prepared: fx.GraphModule) -> None:
         from pyquant.quantization.observers import Observer
 
+        found = list({id(observer): observer for _, observer in observers(prepared)}.values())
+        if not found:
+            raise QuantizationError("the graph holds no observers: call prepare() first")
         self._prepared = prepared
         self._snapshot = Snapshot([*found, *input_means(prepared)])
         # pyquant's own refuse NaN and infinity themselves.
@@ -84,6 +91,15 @@ class _Runner:
         self._slice = False
 
     def __call__(self, batch: _Batch, index: int) -> None:
+        """Runs one batch; a failing one leaves the observers as they were.
+
+        Args:
+            batch: The graph's inputs.
+            index: Its number, for messages.
+
+        Raises:
+            CalibrationError: As :func:`calibrate`.
+        """
         size = batch[0].shape[0] if batch[0].dim() else 1
         slices = size != self._example_size and size % self._example_size == 0
         if not (slices and self._slice):
