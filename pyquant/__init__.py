@@ -10,6 +10,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.analysis.report import write_report
 from pyquant.api import analyze, load, lower, quantize
+from pyquant.dynamic import quantize_dynamic
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
@@ -38,6 +39,7 @@ __all__ = [
     "lower",
     "prepare",
     "quantize",
+    "quantize_dynamic",
     "quantize_mixed",
     "sync_observers",
     "write_report",
