@@ -73,10 +73,11 @@ def quantize_dynamic(
 ) -> nn.Module:
     """Replaces layers by ones with int8 weights that quantize their activations as they come.
 
-    For models whose time goes into reading weights: LSTMs, transformers, large linear layers. Needs
-    no calibration and no export. Weights are symmetric int8 per output channel; activations have all
-    8 bits, with qparams of their own for every row (token, time step, pixel), so that results do not
-    depend on what else is in a batch. The result is for inference: outputs require no gradient.
+    For models whose time goes into reading weights: LSTMs, transformers, large linear layers.
+    Needs no calibration and no export. Weights are symmetric int8 per output channel; activations
+    have all 8 bits, with qparams of their own for every row (token, time step, pixel), so that
+    results do not depend on what else is in a batch. The result is for inference: outputs require
+    no gradient.
 
     Args:
         model: Any module on the CPU; may itself be a layer.
@@ -152,9 +153,8 @@ def _matches(entry: Any, modules: dict[str, nn.Module], supported: set[str]) -> 
             )
         found = {name for name in supported if type(modules[name]) is entry}
         if not found:
-            raise QuantizationError(
-                f"the model has no {entry.__name__}{_subclasses(entry, modules)}"
-            )
+            hint = _subclasses(entry, modules)
+            raise QuantizationError(f"the model has no {entry.__name__}{hint}")
         return found
     roots = {name for name in modules if name and fnmatchcase(name, entry)}
     if not roots:
@@ -251,13 +251,9 @@ def report(model: nn.Module) -> DynamicReport:
             for key, size in zip(names, sizes, strict=True)
             if not (is_int8 and key.startswith("scales"))
         )
-        kind = (
-            module.float_type.__name__
-            if isinstance(module, DynamicModule)
-            else type(module).__name__
-        )
+        kind = module.float_type if isinstance(module, DynamicModule) else type(module)
         total = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
-        layers.append(DynamicLayer(name, kind, is_int8, total, float_bytes))
+        layers.append(DynamicLayer(name, kind.__name__, is_int8, total, float_bytes))
     return DynamicReport(tuple(layers))
 
 

@@ -86,11 +86,10 @@ def run_recurrent(
     h = h.to(torch.float32, copy=True).contiguous()
     c = None if c is None else c.to(torch.float32, copy=True).contiguous()
     rows = x.to(torch.float32).reshape(-1, x.shape[-1]).contiguous()
-    y = (
-        _run(layers, rows, sizes, h, c, directions)
-        if rows.shape[0]
-        else _empty(rows, h, directions)
-    )
+    if rows.shape[0] == 0:  # a batch of no sequences
+        y = rows.new_empty((0, directions * h.shape[-1]))
+    else:
+        y = _run(layers, rows, sizes, h, c, directions)
     y = y.reshape(*x.shape[:-1], y.shape[-1])
     last = x.new_empty(0) if c is None else c.to(x.dtype)
     return y.to(x.dtype), h.to(x.dtype), last
@@ -115,10 +114,6 @@ def _(
     y = x.new_empty((*x.shape[:-1], directions * h.shape[-1]))
     last = x.new_empty(0) if c is None else x.new_empty(c.shape)
     return y, x.new_empty(h.shape), last
-
-
-def _empty(rows: Tensor, h: Tensor, directions: int) -> Tensor:
-    return rows.new_empty((0, directions * h.shape[-1]))
 
 
 def operator_for(x: Tensor, layer: nn.Module) -> Any:
