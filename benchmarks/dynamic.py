@@ -36,7 +36,9 @@ def _recurrent(kind: type[nn.RNNBase]) -> nn.Module:
 def _linears() -> nn.Module:
     layers: list[nn.Module] = []
     for _ in range(8):
-        layers += [nn.Linear(1024, 1024), nn.ReLU()]
+        linear = nn.Linear(1024, 1024)
+        nn.init.kaiming_normal_(linear.weight)  # else biases drown the signal
+        layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 

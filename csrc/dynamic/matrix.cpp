@@ -115,13 +115,13 @@ void DynamicMatrix::multiply(const QuantizedRows& x, std::size_t rows, Range blo
   layout.output.kind = OutputStage::Kind::kInt32;
   for (std::int64_t index = blocks.begin; index < blocks.end; ++index) {
     const native::LaneBlock& lanes = packed_.blocks()[static_cast<std::size_t>(index)].lanes;
-    ConvBlock block = packed_.block(static_cast<std::size_t>(index));
     const auto first = static_cast<std::size_t>(lanes.first_channel);
     layout.output_stride = lanes.lanes();
     const ChannelConstants constants = {channels_.weight_sums + first, channels_.scales + first,
                                         channels_.bias + first};
     for (std::size_t row = 0; row < rows; row += kSumRows) {
       const std::size_t count = std::min(kSumRows, rows - row);
+      ConvBlock block = packed_.block(static_cast<std::size_t>(index));
       kernels_.convolve(layout, block, x.inputs + row * row_bytes_, 1, count, sums);
       kernels_.dynamic->dequantize_rows(sums, lanes.lanes(), count, x.qparams + row, constants,
                                         std::min(lanes.lanes(), outputs_ - first),

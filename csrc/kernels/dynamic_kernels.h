@@ -37,7 +37,7 @@ struct DynamicKernels {
   void (*quantize_rows)(const float* x, std::size_t x_stride, std::size_t rows, std::size_t count,
                         std::size_t padded, void* q, RowQParams* qparams);
 
-  // y = (float(sum - zero_point * weight_sum) * row scale) * channel scale + bias. sums: `rows`
+  // y = float(sum - zero_point * weight_sum) * (row scale * channel scale) + bias. sums: `rows`
   // rows of channels, sums_stride apart, with room up to the next multiple of 16 channels; so have
   // the constants.
   void (*dequantize_rows)(const std::int32_t* sums, std::size_t sums_stride, std::size_t rows,

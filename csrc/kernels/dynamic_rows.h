@@ -73,7 +73,7 @@ void dequantize_rows(const std::int32_t* sums, std::size_t sums_stride, std::siz
     const typename V::Float scale = V::all(qparams[row].scale);
     for (std::size_t i = 0; i < channels; i += V::kLanes) {
       const auto sum = V::load(sums + i) - zero_point * V::load(constants.weight_sums + i);
-      const auto value = V::to_float(sum) * scale * V::load(constants.scales + i);
+      const auto value = V::to_float(sum) * (scale * V::load(constants.scales + i));
       V::store(y + i, value + V::load(constants.bias + i), channels - i);
     }
   }

@@ -26,6 +26,6 @@ def dynamic_linear(x: Float32, weight: Int8, scales: Float32, bias: Float32) -> 
     finite = np.isfinite(x).all(1)
     q, scale, zero_point = quantize_rows(np.where(finite[:, None], x, np.float32(0)))
     sums = (q - zero_point[:, None]) @ weight.astype(np.int64).T
-    y: Float32 = sums.astype(np.float32) * scale[:, None] * scales + bias
+    y: Float32 = sums.astype(np.float32) * (scale[:, None] * scales) + bias
     y[~finite] = np.nan
     return y

@@ -3,7 +3,7 @@
 //
 //   s = max(max(x) / 255 - min(x) / 255, 2^-100)   of the row and 0
 //   z = rne(-min(x) / s),  q = clamp(rne(x / s) + z, 0, 255)
-//   y[o] = (float(sum_i (q[i] - z) * weight[o, i]) * s) * scale[o] + bias[o]
+//   y[o] = float(sum_i (q[i] - z) * weight[o, i]) * (s * scale[o]) + bias[o]
 //
 // The sum is exact, and all instruction sets give the same bits. A row of zeros gives the bias, to
 // the bit; a row with NaN or infinity gives NaN.
