@@ -17,6 +17,8 @@ class DynamicMultiheadAttention(DynamicModule):
     """``nn.MultiheadAttention`` with int8 projections, without dropout."""
 
     float_type = nn.MultiheadAttention
+    #: What nn.TransformerEncoderLayer looks at to see that it has to call the module.
+    in_proj_bias = None
     bias_k: Tensor | None
     bias_v: Tensor | None
 

@@ -61,7 +61,7 @@ def ugly_rows(inputs: int) -> Tensor:
     rows[2] = -5.0
     rows[3] = 1e-44  # denormal
     rows[4] = -0.0
-    rows[5], rows[5, -1] = 3e38, -3e38
+    rows[5], rows[5, 0], rows[5, -1] = 0.0, 1e38, -1e38
     rows[6, inputs // 2] = float("nan")
     rows[7, -1] = float("inf")
     rows[8, 0] = -float("inf")
