@@ -12,12 +12,12 @@ PYQUANT_VECTOR_INLINE RowQParams choose_qparams(const float* x, std::size_t coun
                                                 float* inverse_scale) {
   using V = Vector<kBytes>;
   typename V::Float low{}, high{}, check{};
-  for (std::size_t i = 0; i < count; i += V::kLanes) {
-    const typename V::Float value = V::load(x + i, count - i);
+  for_each_vector<kBytes>(count, [&](std::size_t i, auto lanes) {
+    const typename V::Float value = V::load(x + i, lanes);
     low = V::min(value, low);
     high = V::max(value, high);
     check += value * 0.0F;  // NaN for NaN and infinity
-  }
+  });
   float min = 0.0F, max = 0.0F, finite = 0.0F;
   for (std::size_t lane = 0; lane < V::kLanes; ++lane) {
     min = low[lane] < min ? low[lane] : min;
@@ -47,18 +47,23 @@ void quantize_rows(const float* x, std::size_t x_stride, std::size_t rows, std::
     qparams[row] = chosen;
     const typename V::Float factor = V::all(inverse);
     const typename V::Int zero_point = V::all(chosen.zero_point);
-    for (std::size_t i = 0; i < padded; i += V::kLanes) {
-      const std::size_t left = i < count ? count - i : 0;
-      const typename V::Int steps = V::round(V::load(x + i, left) * factor) + zero_point;
-      const auto inputs =
-          __builtin_convertvector(V::clamp(steps, 0, 255), typename V::template Inputs<Input>);
-      if (left >= V::kLanes) {
-        __builtin_memcpy(y + i, &inputs, sizeof(inputs));
-        continue;
+    const auto quantize = [&](std::size_t i, auto lanes) {
+      const typename V::Int steps = V::round(V::load(x + i, lanes) * factor) + zero_point;
+      return __builtin_convertvector(V::clamp(steps, 0, 255), typename V::template Inputs<Input>);
+    };
+    std::size_t i = 0;
+    for (; i + V::kLanes <= count; i += V::kLanes) {
+      const auto inputs = quantize(i, Whole{});
+      __builtin_memcpy(y + i, &inputs, sizeof(inputs));
+    }
+    if (i != count) {
+      const auto inputs = quantize(i, Part{count - i});
+      for (std::size_t lane = 0; i != count; ++i, ++lane) {
+        y[i] = inputs[lane];
       }
-      for (std::size_t lane = 0; lane < V::kLanes && i + lane < padded; ++lane) {
-        y[i + lane] = lane < left ? inputs[lane] : Input{0};
-      }
+    }
+    for (; i != padded; ++i) {
+      y[i] = 0;
     }
   }
 }
@@ -71,69 +76,57 @@ void dequantize_rows(const std::int32_t* sums, std::size_t sums_stride, std::siz
   for (std::size_t row = 0; row < rows; ++row, sums += sums_stride, y += y_stride) {
     const typename V::Int zero_point = V::all(qparams[row].zero_point);
     const typename V::Float scale = V::all(qparams[row].scale);
-    for (std::size_t i = 0; i < channels; i += V::kLanes) {
+    for_each_vector<kBytes>(channels, [&](std::size_t i, auto lanes) {
       const auto sum = V::load(sums + i) - zero_point * V::load(constants.weight_sums + i);
       const auto value = V::to_float(sum) * (scale * V::load(constants.scales + i));
-      V::store(y + i, value + V::load(constants.bias + i), channels - i);
-    }
-  }
-}
-
-// Calls visit(first unit, count) for each vector of hidden units.
-template <std::size_t kBytes, typename Visit>
-PYQUANT_VECTOR_INLINE void for_units(std::size_t hidden, Visit visit) {
-  std::size_t i = 0;
-  for (; i + Vector<kBytes>::kLanes <= hidden; i += Vector<kBytes>::kLanes) {
-    visit(i, Vector<kBytes>::kLanes);
-  }
-  if (i != hidden) {
-    visit(i, hidden - i);
+      V::store(y + i, value + V::load(constants.bias + i), lanes);
+    });
   }
 }
 
 template <std::size_t kBytes>
 void lstm_cell(const float* x, const float* r, std::size_t hidden, float* h, float* c) {
   using V = Vector<kBytes>;
-  for_units<kBytes>(hidden, [&](std::size_t i, std::size_t count) {
+  for_each_vector<kBytes>(hidden, [&](std::size_t i, auto lanes) {
     const auto gate = [&](std::size_t g) {
-      return V::load(x + g * hidden + i, count) + V::load(r + g * hidden + i, count);
+      return V::load(x + g * hidden + i, lanes) + V::load(r + g * hidden + i, lanes);
     };
-    const auto kept = V::sigmoid(gate(1)) * V::load(c + i, count);
+    const auto kept = V::sigmoid(gate(1)) * V::load(c + i, lanes);
     const auto cell = kept + V::sigmoid(gate(0)) * V::tanh(gate(2));
-    V::store(c + i, cell, count);
-    V::store(h + i, V::sigmoid(gate(3)) * V::tanh(cell), count);
+    V::store(c + i, cell, lanes);
+    V::store(h + i, V::sigmoid(gate(3)) * V::tanh(cell), lanes);
   });
 }
 
 template <std::size_t kBytes>
 void gru_cell(const float* x, const float* r, std::size_t hidden, float* h, float* /*c*/) {
   using V = Vector<kBytes>;
-  for_units<kBytes>(hidden, [&](std::size_t i, std::size_t count) {
-    const auto input = [&](std::size_t g) { return V::load(x + g * hidden + i, count); };
-    const auto last = [&](std::size_t g) { return V::load(r + g * hidden + i, count); };
+  for_each_vector<kBytes>(hidden, [&](std::size_t i, auto lanes) {
+    const auto input = [&](std::size_t g) { return V::load(x + g * hidden + i, lanes); };
+    const auto last = [&](std::size_t g) { return V::load(r + g * hidden + i, lanes); };
     const auto reset = V::sigmoid(input(0) + last(0));
     const auto update = V::sigmoid(input(1) + last(1));
     const auto candidate = V::tanh(input(2) + reset * last(2));
-    const auto kept = update * V::load(h + i, count);
-    V::store(h + i, (1.0F - update) * candidate + kept, count);
+    const auto kept = update * V::load(h + i, lanes);
+    V::store(h + i, (1.0F - update) * candidate + kept, lanes);
   });
 }
 
 template <std::size_t kBytes>
 void tanh_cell(const float* x, const float* r, std::size_t hidden, float* h, float* /*c*/) {
   using V = Vector<kBytes>;
-  for_units<kBytes>(hidden, [&](std::size_t i, std::size_t count) {
-    V::store(h + i, V::tanh(V::load(x + i, count) + V::load(r + i, count)), count);
+  for_each_vector<kBytes>(hidden, [&](std::size_t i, auto lanes) {
+    V::store(h + i, V::tanh(V::load(x + i, lanes) + V::load(r + i, lanes)), lanes);
   });
 }
 
 template <std::size_t kBytes>
 void relu_cell(const float* x, const float* r, std::size_t hidden, float* h, float* /*c*/) {
   using V = Vector<kBytes>;
-  for_units<kBytes>(hidden, [&](std::size_t i, std::size_t count) {
-    const auto value = V::load(x + i, count) + V::load(r + i, count);
+  for_each_vector<kBytes>(hidden, [&](std::size_t i, auto lanes) {
+    const auto value = V::load(x + i, lanes) + V::load(r + i, lanes);
     const typename V::Float zero{};
-    V::store(h + i, zero > value ? zero : value, count);
+    V::store(h + i, zero > value ? zero : value, lanes);
   });
 }
 

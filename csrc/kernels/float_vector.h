@@ -30,6 +30,12 @@ PYQUANT_VECTOR_TYPES(32)
 PYQUANT_VECTOR_TYPES(64)
 #undef PYQUANT_VECTOR_TYPES
 
+// How much of a vector an operation takes: types, so that whole vectors stay in registers.
+struct Whole {};
+struct Part {
+  std::size_t lanes;
+};
+
 template <std::size_t kBytes>
 struct Vector {
   using Float = typename VectorTypes<kBytes>::Float;
@@ -52,23 +58,20 @@ struct Vector {
     __builtin_memcpy(&value, x, sizeof(value));
     return value;
   }
-  // The first `count` lanes; zeros in the others.
-  static PYQUANT_VECTOR_INLINE Float load(const float* x, std::size_t count) {
-    if (count >= kLanes) {
-      return load(x);
-    }
+  // Zeros in the lanes beyond a part.
+  static PYQUANT_VECTOR_INLINE Float load(const float* x, Whole) { return load(x); }
+  static PYQUANT_VECTOR_INLINE Float load(const float* x, Part part) {
     float lanes[kLanes] = {};
-    for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < part.lanes; ++i) {
       lanes[i] = x[i];
     }
     return load(lanes);
   }
-  static PYQUANT_VECTOR_INLINE void store(float* y, Float value, std::size_t count) {
-    if (count >= kLanes) {
-      __builtin_memcpy(y, &value, sizeof(value));
-      return;
-    }
-    for (std::size_t i = 0; i < count; ++i) {
+  static PYQUANT_VECTOR_INLINE void store(float* y, Float value, Whole) {
+    __builtin_memcpy(y, &value, sizeof(value));
+  }
+  static PYQUANT_VECTOR_INLINE void store(float* y, Float value, Part part) {
+    for (std::size_t i = 0; i < part.lanes; ++i) {
       y[i] = value[i];
     }
   }
@@ -117,6 +120,19 @@ struct Vector {
   static PYQUANT_VECTOR_INLINE Float sigmoid(Float x) { return 1.0F / (1.0F + exp(-x)); }
   static PYQUANT_VECTOR_INLINE Float tanh(Float x) { return 2.0F / (1.0F + exp(-2.0F * x)) - 1.0F; }
 };
+
+// Calls visit(i, Whole) for each vector of `count` elements, and visit(i, Part) for what is left.
+template <std::size_t kBytes, typename Visit>
+PYQUANT_VECTOR_INLINE void for_each_vector(std::size_t count, Visit visit) {
+  constexpr std::size_t kLanes = Vector<kBytes>::kLanes;
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    visit(i, Whole{});
+  }
+  if (i != count) {
+    visit(i, Part{count - i});
+  }
+}
 
 }  // namespace
 }  // namespace pyquant

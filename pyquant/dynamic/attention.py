@@ -87,7 +87,8 @@ class DynamicMultiheadAttention(DynamicModule):
 
     def _split(self, x: Tensor) -> Tensor:
         """``[B, L, E]`` to ``[B, heads, L, E / heads]``."""
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        heads = x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+        return heads.transpose(1, 2)
 
     def _extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
         """Keys and values of each head, and how many were appended to those given."""
@@ -110,8 +111,8 @@ class DynamicMultiheadAttention(DynamicModule):
         batch = heads.shape[0]
         parts = []
         if attn_mask is not None:
-            is_2d = attn_mask.dim() == 2
-            parts.append(attn_mask if is_2d else attn_mask.unflatten(0, (batch, self.num_heads)))
+            each = (batch, self.num_heads) if attn_mask.dim() == 3 else ()
+            parts.append(attn_mask.reshape(*each, *attn_mask.shape[-2:]))
         if key_padding_mask is not None:
             parts.append(key_padding_mask.reshape(batch, 1, 1, -1))
         total: Tensor | None = None

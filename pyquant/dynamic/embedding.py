@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +18,7 @@ class DynamicEmbedding(DynamicModule):
     Buffers: ``weight`` int8 ``[N, D]``, ``scales`` float32 ``[N]``.
     """
 
-    float_type: type[nn.Module] = nn.Embedding
+    float_type: ClassVar[type[nn.Module]] = nn.Embedding
     weight: Tensor
     scales: Tensor
 
@@ -53,7 +55,7 @@ class DynamicEmbeddingBag(DynamicEmbedding):
         super().__init__(module)
         self.mode, self.include_last_offset = module.mode, module.include_last_offset
 
-    def forward(  # type: ignore[override]  # as nn.EmbeddingBag
+    def forward(
         self,
         input: Tensor,
         offsets: Tensor | None = None,

@@ -83,7 +83,8 @@ class DynamicLinear(DynamicModule):
             InvalidInputError: A wrong shape, or no dense floating tensor on the CPU.
         """
         if torch.compiler.is_compiling():
-            return dynamic_linear(x, self.weight, self.scales, self.bias)
+            compiled: Tensor = dynamic_linear(x, self.weight, self.scales, self.bias)
+            return compiled
         if self._packed is None:
             self._packed = pack_linear(self.weight, self.scales, self.bias)
         y: Tensor = self._packed.run(dense_float32(x, self), workspace())

@@ -14,6 +14,7 @@ from pyquant import _C
 from pyquant.errors import InvalidInputError
 
 Packed = TypeVar("Packed")
+_storage_reference: Any = StorageWeakRef  # untyped in torch
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +66,7 @@ class PackedCache(Generic[Packed]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[int, tuple[StorageWeakRef, tuple[Any, ...], Packed]] = {}
+        self._entries: dict[int, tuple[Any, tuple[Any, ...], Packed]] = {}
 
     def get(self, weight: Tensor, pack: Callable[[], Packed]) -> Packed:
         """What ``pack`` made for this ``weight``; calls it if there is nothing yet."""
@@ -80,7 +81,7 @@ class PackedCache(Generic[Packed]):
         with self._lock:
             for stale in [k for k, entry in self._entries.items() if entry[0].expired()]:
                 del self._entries[stale]
-            reference = StorageWeakRef(weight.untyped_storage())
+            reference = _storage_reference(weight.untyped_storage())
             self._entries[key] = (reference, state, packed)
         return packed
 
@@ -106,7 +107,7 @@ class DynamicModule(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packed = None
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._packed = None

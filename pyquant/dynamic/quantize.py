@@ -120,7 +120,7 @@ def _replacement(name: str, module: nn.Module) -> DynamicModule:
     except PyquantError as error:
         where = f"{type(module).__name__} '{name}'" if name else type(module).__name__
         raise QuantizationError(f"{where} cannot be quantized: {error}") from error
-    return replacement.train(module.training)  # type: ignore[no-any-return]
+    return replacement.train(module.training)
 
 
 def _choose(model: nn.Module, layers: Iterable[type[nn.Module] | str] | None) -> list[str]:

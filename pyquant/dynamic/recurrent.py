@@ -235,7 +235,7 @@ class DynamicRecurrent(DynamicModule):
 
 def register_layer(to: nn.Module, module: nn.Module, suffix: str) -> list[str]:
     """Quantizes one layer's weights into buffers; their names, in the order of the kernels."""
-    names = []
+    names: list[str] = []
     suffix = f"_{suffix}" if suffix else ""
     for part in ("ih", "hh", "hr"):
         weight = getattr(module, f"weight_{part}{suffix}", None)
