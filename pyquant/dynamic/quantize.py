@@ -77,7 +77,7 @@ def quantize_dynamic(
     Needs no calibration and no export. Weights are symmetric int8 per output channel; activations
     have all 8 bits, with qparams of their own for every row (token, time step, pixel), so that
     results do not depend on what else is in a batch. The result is for inference: outputs require
-    no gradient.
+    no gradient. Hooks of the layers replaced are not kept.
 
     Args:
         model: Any module on the CPU; may itself be a layer.
