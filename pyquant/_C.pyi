@@ -89,3 +89,30 @@ def least_squares_scales(weight: Tensor) -> Tensor: ...
 def quantize_weight(
     weight: Tensor, bias: Tensor, input_scale: float
 ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+class Workspace:
+    def __init__(self, threads: int = 1) -> None: ...
+
+class DynamicLinear:
+    def __init__(self, weights: tuple[Tensor, Tensor, Tensor | None]) -> None: ...
+    def run(self, x: Tensor, workspace: Workspace) -> Tensor: ...
+
+class RecurrentLayer:
+    def __init__(
+        self,
+        cell: str,
+        input: tuple[Tensor, Tensor, Tensor | None],
+        state: tuple[Tensor, Tensor, Tensor | None],
+        projection: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    ) -> None: ...
+    def run(
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        y: Tensor,
+        y_offset: int,
+        h: Tensor,
+        c: Tensor | None,
+        reverse: bool,
+        workspace: Workspace,
+    ) -> None: ...

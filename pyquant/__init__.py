@@ -10,6 +10,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.analysis.report import write_report
 from pyquant.api import analyze, load, lower, migrate, quantize
+from pyquant.dynamic import quantize_dynamic
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
@@ -40,6 +41,7 @@ __all__ = [
     "migrate",
     "prepare",
     "quantize",
+    "quantize_dynamic",
     "quantize_mixed",
     "quantize_modules",
     "sync_observers",

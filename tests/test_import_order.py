@@ -16,6 +16,7 @@ STAGES: list[list[str]] = [
     ["pyquant.errors", "pyquant.version", "pyquant.progress"],
     ["pyquant.write_file"],
     ["pyquant._C", "pyquant.ir.ops", "pyquant.ir.program", "pyquant.ir.program_generated"],
+    ["pyquant.dynamic"],
     ["pyquant.capture"],
     ["pyquant.quantization", "pyquant.torch_ao"],
     ["pyquant.ir", "pyquant.operators"],

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "pyquant's C++ core: kernels, Programs and the sessions that run them.";
   pyquant::register_torch_engines();
   pyquant::python::bind_cpu(module);
+  pyquant::python::bind_dynamic(module);
   pyquant::python::bind_errors(module);
   pyquant::python::bind_kernel(module);
   pyquant::python::bind_observers(module);

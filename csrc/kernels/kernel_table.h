@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/convolution.h"
+#include "kernels/dynamic_kernels.h"
 #include "kernels/output_stage.h"
 
 namespace pyquant {
@@ -120,7 +121,7 @@ struct KernelTable {
   bool looks_up_tables = false;
 
   // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
-  // channel of the first pixel, uint8 or float32; a row begins where the one before it ends.
+  // channel of the first pixel, uint8, float32 or int32; a row begins where the one before it ends.
   void (*convolve)(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
                    std::size_t rows, std::size_t pixels, void* y);
 
@@ -135,6 +136,9 @@ struct KernelTable {
   // channel of the first pixel of the first row, uint8 or float32.
   void (*convolve_depthwise)(const DepthwiseBlock& block, const std::uint8_t* columns,
                              std::size_t pixels, std::size_t row_count, void* y);
+
+  // For inputs as `convolve` takes them.
+  const DynamicKernels* dynamic;
 
   // Does nothing but the instruction set's fastest multiply-adds of 8-bit numbers, `loops` times as
   // many as fill the pipeline, and returns how many they were. Null where there is no such

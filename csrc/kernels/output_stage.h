@@ -32,15 +32,20 @@ struct OutputStage {
     kUInt8,         // every accumulator * multiplier is known to fit int32
     kUInt8Clamped,  // not known: clamped as floats
     kFloat,         // float(accumulator) * multiplier; no range
+    kInt32,  // the accumulator: all lanes of the block's vectors, in lane order. Not depthwise
   };
   // What happens to the uint8 result before it is stored.
   enum class PostOp : std::uint8_t { kNone, kTable, kAdd };
 
   Kind kind;
   OutputRange range;
-  PostOp post_op = PostOp::kNone;       // not with kFloat
+  PostOp post_op = PostOp::kNone;       // only with uint8
   const std::uint8_t* table = nullptr;  // kTable: y = table[y], 256 entries
   ResidualAdd add{};                    // kAdd
+
+  constexpr std::size_t output_bytes() const {
+    return kind == Kind::kFloat || kind == Kind::kInt32 ? 4 : 1;
+  }
 };
 
 }  // namespace pyquant

@@ -56,9 +56,7 @@ struct TileInput {
   char* y;
 };
 
-inline std::size_t output_size(const ConvLayout& layout) {
-  return layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
-}
+inline std::size_t output_size(const ConvLayout& layout) { return layout.output.output_bytes(); }
 
 // The tile registers: accumulators 0 to 3 are [pixel tile][vector], 4 and 5 hold inputs, 6 and 7
 // weights.
@@ -130,6 +128,10 @@ class PendingStores {
   PYQUANT_INLINE void store(std::size_t begin, std::size_t end) const {
     const std::int32_t* sums =
         sums_ + 16 * kVectors * (static_cast<std::size_t>(tile_) * kTileRows + begin);
+    if (kind_ == OutputStage::Kind::kInt32) {
+      store_sums(sums, begin, end);
+      return;
+    }
     if (kind_ != OutputStage::Kind::kUInt8) {
       store_slowly(sums, begin, end);
       return;
@@ -152,6 +154,17 @@ class PendingStores {
   PYQUANT_INLINE __m512i with_offsets(const std::int32_t* sums, std::size_t vector) const {
     return _mm512_add_epi32(_mm512_load_si512(sums),
                             _mm512_load_si512(block_.offsets + 16 * vector));
+  }
+
+  PYQUANT_INLINE void store_sums(const std::int32_t* sums, std::size_t begin,
+                                 std::size_t end) const {
+    for (std::size_t pixel = begin; pixel < end; ++pixel, sums += 16 * kVectors) {
+      auto* y = reinterpret_cast<std::int32_t*>(y_[tile_]) + pixel * stride_;
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kVectors; ++i) {
+        _mm512_storeu_si512(y + 16 * i, with_offsets(sums + 16 * i, i));
+      }
+    }
   }
 
   __attribute__((noinline)) void store_slowly(const std::int32_t* sums, std::size_t begin,

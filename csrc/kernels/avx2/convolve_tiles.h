@@ -134,11 +134,21 @@ PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const Packer& pac
   (store_group<kGroup * (4 / kVectors)>(tile, packer, channels, y, stride), ...);
 }
 
+// As they are, for OutputStage::Kind::kInt32.
+template <int kVectors, int kPixels>
+PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride, void* y) {
+  for (int i = 0; i < kPixels * kVectors; ++i) {
+    auto* pixel = static_cast<std::int32_t*>(y) + static_cast<std::size_t>(i / kVectors) * stride;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(pixel) + i % kVectors,
+                        tile.sums[i / kVectors][i % kVectors]);
+  }
+}
+
 template <int kVectors, int kPixels>
 __attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
                                             const ConvLayout& layout, const ConvBlock& block,
                                             void* y) {
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (std::size_t pixel = 0; pixel < kPixels; ++pixel) {
     alignas(32) std::int32_t sums[kVectorChannels * kVectors];
     for (int i = 0; i < kVectors; ++i) {
@@ -179,6 +189,8 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
     store(tile, Packer(layout.output, block.multipliers), block.channels,
           static_cast<std::uint8_t*>(y), layout.output_stride,
           Range<(kPixels + kGroup - 1) / kGroup>());
+  } else if (layout.output.kind == OutputStage::Kind::kInt32) {
+    store_sums(tile, layout.output_stride, y);
   } else {
     const Tile<kVectors, kPixels> copy = tile;
     store_slowly(copy, layout, block, y);
@@ -202,7 +214,7 @@ void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8
                                       ? Tiles<Multiply, 1, Range<kMaxPixels[0]>>::kFunctions
                                       : Tiles<Multiply, 2, Range<kMaxPixels[1]>>::kFunctions;
   const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (; rows != 0; --rows, x += layout.row_stride) {
     const std::uint8_t* pixel = x;
     std::size_t left = pixels;

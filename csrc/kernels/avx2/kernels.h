@@ -45,6 +45,7 @@ void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns
 
 std::size_t multiply_adds(std::size_t loops);
 
+extern const DynamicKernels kDynamicBytes, kDynamicWords;  // by what convolve multiplies
 extern const KernelTable kTable;
 
 }  // namespace pyquant::avx2

@@ -23,6 +23,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = interleave,
     .convolve_depthwise = convolve_depthwise,
+    .dynamic = &kDynamicWords,
     .multiply_adds = multiply_adds,
 };
 

@@ -117,11 +117,20 @@ PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const ConvLayout&
    ...);
 }
 
+// As they are, for OutputStage::Kind::kInt32.
+template <int kVectors, int kPixels>
+PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride, void* y) {
+  for (int i = 0; i < kPixels * kVectors; ++i) {
+    auto* pixel = static_cast<std::int32_t*>(y) + static_cast<std::size_t>(i / kVectors) * stride;
+    _mm512_storeu_si512(pixel + 16 * (i % kVectors), tile.pixels[i / kVectors].sums[i % kVectors]);
+  }
+}
+
 template <int kVectors, int kPixels>
 __attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
                                             const ConvLayout& layout, const ConvBlock& block,
                                             void* y) {
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (std::size_t pixel = 0; pixel < kPixels; ++pixel) {
     alignas(64) std::int32_t sums[16 * kVectors];
     for (int i = 0; i < kVectors; ++i) {
@@ -171,6 +180,8 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
         store<PostOp::kAdd>(tile, layout, block, out, Range<kGroups>());
         break;
     }
+  } else if (layout.output.kind == OutputStage::Kind::kInt32) {
+    store_sums(tile, layout.output_stride, y);
   } else {
     const Tile<kVectors, kPixels> copy = tile;
     store_slowly(copy, layout, block, y);
@@ -196,7 +207,7 @@ void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
               std::size_t pixels, void* y) {
   const TileFunction* functions = kTiles[block.vectors - 1];
   const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (; rows != 0; --rows, x += layout.row_stride) {
     const std::uint8_t* pixel = x;
     std::size_t left = pixels;

@@ -41,5 +41,6 @@ std::size_t multiply_adds(std::size_t loops);
 
 // quantize_planes and lookup need VBMI.
 extern const KernelTable kTable, kTableWithoutVbmi;
+extern const DynamicKernels kDynamic;
 
 }  // namespace pyquant::avx512_vnni

@@ -29,6 +29,7 @@ constexpr KernelTable table(bool vbmi) {
       .convolve = convolve,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
+      .dynamic = &kDynamic,
       .multiply_adds = multiply_adds,
   };
 }

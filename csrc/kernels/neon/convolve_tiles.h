@@ -37,7 +37,7 @@ template <int kVectors, int kPixels>
 __attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
                                             const ConvLayout& layout, const ConvBlock& block,
                                             void* y) {
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (std::size_t pixel = 0; pixel < kPixels; ++pixel) {
     std::int32_t sums[kVectorChannels * kVectors];
     for (int vector = 0; vector < kVectors; ++vector) {
@@ -98,6 +98,16 @@ void convolve_tile(const ConvLayout& layout, const ConvBlock& block, const std::
           static_cast<std::uint8_t*>(y) + static_cast<std::size_t>(pixel) * layout.output_stride,
           packer.bytes<kVectors>(tile.sums[pixel]), block.channels);
     }
+  } else if (layout.output.kind == OutputStage::Kind::kInt32) {
+#pragma GCC unroll 4
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+      auto* sums =
+          static_cast<std::int32_t*>(y) + static_cast<std::size_t>(pixel) * layout.output_stride;
+#pragma GCC unroll 4
+      for (int vector = 0; vector < kVectors; ++vector) {
+        vst1q_s32(sums + 4 * vector, tile.sums[pixel][vector]);
+      }
+    }
   } else {
     // Of a copy, so that the tile itself needs no address and stays in registers.
     const Tile<kVectors, kPixels> copy = tile;
@@ -119,7 +129,7 @@ void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8
   constexpr const TileFunction* kFunctions[] = {kTiles<Multiply, 1>, kTiles<Multiply, 2>,
                                                 kTiles<Multiply, 3>, kTiles<Multiply, 4>};
   const TileFunction* functions = kFunctions[block.vectors - 1];
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (; rows != 0; --rows, x += layout.row_stride) {
     const std::uint8_t* pixel = x;
     std::size_t left = pixels;

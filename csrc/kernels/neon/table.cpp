@@ -24,6 +24,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = interleave,
     .convolve_depthwise = convolve_depthwise,
+    .dynamic = &scalar::kDynamicWords,
 };
 
 }  // namespace pyquant::neon

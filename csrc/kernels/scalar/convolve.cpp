@@ -18,6 +18,10 @@ void convolve_pixel(const ConvLayout& layout, const ConvBlock& block, const std:
       weights += kStepInputs * sums.kLanes;
     }
   }
+  if (layout.output.kind == OutputStage::Kind::kInt32) {
+    sums.get(static_cast<std::int32_t*>(y));
+    return;
+  }
   std::int32_t values[sums.kLanes];
   sums.get(values);
   store_pixel(layout.output, values, block.multipliers, kVectors, kVectorChannels, block.channels,
@@ -31,7 +35,7 @@ constexpr decltype(&convolve_pixel<1>) kFunctions[] = {convolve_pixel<1>, convol
 
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y) {
-  const std::size_t size = layout.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
+  const std::size_t size = layout.output.output_bytes();
   for (; rows != 0; --rows, x += layout.row_stride) {
     const std::uint8_t* inputs = x;
     for (std::size_t pixel = 0; pixel < pixels; ++pixel, inputs += layout.pixel_stride) {

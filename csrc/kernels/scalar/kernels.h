@@ -49,6 +49,7 @@ void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
                  const float* multipliers, std::size_t vectors, std::size_t vector_channels,
                  std::size_t channels, void* y);
 
+extern const DynamicKernels kDynamicBytes, kDynamicWords;  // by what convolve multiplies
 extern const KernelTable kTable;
 
 }  // namespace pyquant::scalar

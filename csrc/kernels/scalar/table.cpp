@@ -23,6 +23,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = interleave,
     .convolve_depthwise = convolve_depthwise,
+    .dynamic = &kDynamicBytes,
 };
 
 }  // namespace pyquant::scalar
