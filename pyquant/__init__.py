@@ -13,19 +13,26 @@ from pyquant.api import analyze, load, lower, quantize
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
+    FreezeSchedule,
+    QatConfig,
     QuantizationConfig,
     adaround,
     calibrate,
     convert,
+    freeze_batch_norm,
+    freeze_observers,
     prepare,
+    prepare_qat,
     sync_observers,
 )
 from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
 __all__ = [
+    "FreezeSchedule",
     "MixedPrecision",
     "PyquantError",
+    "QatConfig",
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
@@ -34,9 +41,12 @@ __all__ = [
     "calibrate",
     "convert",
     "engines",
+    "freeze_batch_norm",
+    "freeze_observers",
     "load",
     "lower",
     "prepare",
+    "prepare_qat",
     "quantize",
     "quantize_mixed",
     "sync_observers",

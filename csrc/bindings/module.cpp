@@ -11,6 +11,7 @@ PYBIND11_MODULE(_C, module) {
   pyquant::register_torch_engines();
   pyquant::python::bind_cpu(module);
   pyquant::python::bind_errors(module);
+  pyquant::python::bind_fake_quantize(module);
   pyquant::python::bind_kernel(module);
   pyquant::python::bind_observers(module);
   pyquant::python::bind_program(module);
