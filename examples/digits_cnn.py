@@ -14,7 +14,7 @@ import gzip
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -119,13 +119,16 @@ def train(
     model.eval()
 
 
-def main(mnist: Path | None = None, epochs: int = 6, qat_epochs: int = 2) -> dict[str, float]:
+def main(
+    mnist: Path | None = None, epochs: int = 6, qat_epochs: int = 2, count: int | None = None
+) -> dict[str, float]:
     """Trains, quantizes both ways and prints accuracies and file sizes.
 
     Args:
         mnist: A folder with MNIST; ``None`` for scikit-learn's digits.
         epochs: Of float training.
         qat_epochs: Of further training with quantization.
+        count: How many images to train with; all if ``None``.
 
     Returns:
         The accuracies "float32", "after training" and "during training", and "size", the int8
@@ -133,8 +136,11 @@ def main(mnist: Path | None = None, epochs: int = 6, qat_epochs: int = 2) -> dic
     """
     torch.manual_seed(0)
     data = load_mnist(mnist) if mnist else load_digits()
+    data = replace(
+        data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
+    )
     model = build_model()
-    train(model, data, epochs, 0.03, after_epoch=lambda: None)
+    train(model, data, epochs, 0.1, after_epoch=lambda: None)
 
     example = data.train_images[:1]
     after = pyquant.quantize(model, example, data.train_images[:256], progress=False)
@@ -165,4 +171,5 @@ if __name__ == "__main__":
     parser.add_argument("--mnist", type=Path, help="a folder with MNIST")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--qat-epochs", type=int, default=2)
+    parser.add_argument("--count", type=int, help="how many images to train with")
     main(**vars(parser.parse_args()))

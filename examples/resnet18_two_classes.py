@@ -77,7 +77,7 @@ def folder_images(folder: Path, size: int) -> Samples:
 def train(model: nn.Module, samples: Samples, epochs: int, after_epoch: Callable[[], None]) -> None:
     """Stochastic gradient descent; the model is in eval mode afterwards."""
     images, labels = samples
-    optimizer = torch.optim.SGD(model.parameters(), 0.003, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     model.train()
     for _ in range(epochs):
         for batch in torch.randperm(len(labels))[: len(labels) // BATCH * BATCH].split(BATCH):

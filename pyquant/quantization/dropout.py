@@ -52,7 +52,7 @@ def remove_dropouts(module: fx.GraphModule) -> list[Dropout]:
     for node in reversed(list(module.graph.nodes)):
         if not is_call(node, *_MODULES) or arguments(node)["train"]:
             continue
-        kind = _MODULES[node.target]  # type: ignore[index]
+        kind = _MODULES[node.target]
         readers = tuple(_readers(node, behind_reshapes=kind is nn.Dropout))
         removed.append(Dropout(node.name, kind(arguments(node)["p"]), readers))
         replace(node, node.args[0])

@@ -105,6 +105,7 @@ class FakeQuantize(Freezable, Observer):
         if self.per_channel and not self.min_val.numel():
             self._allocate((values.shape[self.ch_axis],))
         symmetric = self.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric)
+        result: Tensor
         try:
             result, *state = observe_fake_quantize(
                 values,
