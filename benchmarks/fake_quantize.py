@@ -29,7 +29,7 @@ def main(rounds: int, threads: int) -> None:
     """Measure observing, rounding and their gradient."""
     silence_libraries()
     torch.set_num_threads(threads)
-    columns = ("float32", "by", "forward", "median", "and backward", "median", "pyquant is")
+    columns = ("float32", "by", "fwd", "median", "fwd+bwd", "median", "pyquant")
     table = new_table(
         f"Fake quantization, {threads} thread(s)", *columns, right=columns[2:], whole=columns[:2]
     )
