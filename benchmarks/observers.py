@@ -21,8 +21,8 @@ import pyquant
 from benchmarks.networks import NETWORKS, build, samples
 from benchmarks.options import some_of
 from benchmarks.silence import silence
+from pyquant.analysis.measure import Timing
 from pyquant.cli.console import milliseconds, new_table, show, silence_libraries, stage
-from pyquant.cli.measure import Timing
 from pyquant.quantization.convert import observers
 
 _SHAPE = (1, 96, 112, 112)
@@ -71,9 +71,9 @@ def _show_observers(x: torch.Tensor, rounds: int) -> None:
         with stage(f"Observing: {name}"), silence():
             for variant in variants.values():
                 variant.observe(x)
-            observe = _in_turns({by: _bind(v.observe, x) for by, v in variants.items()}, rounds)
+            observe = in_turns({by: _bind(v.observe, x) for by, v in variants.items()}, rounds)
             choices = {by: v.choose for by, v in variants.items() if v.choose is not None}
-            choose = _in_turns(choices, max(rounds // 4, 3))
+            choose = in_turns(choices, max(rounds // 4, 3))
         own = next(iter(variants))
         for by, timing in observe.items():
             chosen = choose.get(by)
@@ -147,7 +147,7 @@ def _calibration_rows(name: str, rounds: int, batch: int) -> list[list[str]]:
         calls[observer] = _calibration(graph, x)
     for call in calls.values():
         call()
-    timings = _in_turns(calls, max(rounds // 4, 3))
+    timings = in_turns(calls, max(rounds // 4, 3))
     forward = timings["forward"].minimum
     rows = []
     for observer, graph in graphs.items():
@@ -184,7 +184,7 @@ def _bind(call: Callable[[torch.Tensor], object], x: torch.Tensor) -> Callable[[
     return lambda: call(x)
 
 
-def _in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
     """Each call once in every round."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):

@@ -14,11 +14,16 @@ from pyquant.dynamic import quantize_dynamic
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
 from pyquant.quantization import (
+    FreezeSchedule,
+    QatConfig,
     QuantizationConfig,
     adaround,
     calibrate,
     convert,
+    freeze_batch_norm,
+    freeze_observers,
     prepare,
+    prepare_qat,
     sync_observers,
 )
 from pyquant.quantize_modules import quantize_modules
@@ -26,8 +31,10 @@ from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
 __all__ = [
+    "FreezeSchedule",
     "MixedPrecision",
     "PyquantError",
+    "QatConfig",
     "QuantizationConfig",
     "QuantizedModule",
     "__version__",
@@ -36,10 +43,13 @@ __all__ = [
     "calibrate",
     "convert",
     "engines",
+    "freeze_batch_norm",
+    "freeze_observers",
     "load",
     "lower",
     "migrate",
     "prepare",
+    "prepare_qat",
     "quantize",
     "quantize_dynamic",
     "quantize_mixed",

@@ -1,5 +1,3 @@
-#include <ATen/Parallel.h>
-#include <ATen/TensorIterator.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <exception>
@@ -7,6 +5,7 @@
 #include <optional>
 
 #include "bindings/bindings.h"
+#include "bindings/parallel.h"
 #include "bindings/tensor_views.h"
 #include "observers/histogram.h"
 #include "observers/min_max.h"
@@ -31,23 +30,14 @@ std::span<const float> row_of(const at::Tensor& x, std::int64_t row) {
   return {x.const_data_ptr<float>() + row * x.size(1), static_cast<std::size_t>(x.size(1))};
 }
 
-// Calls visit(thread, values) for parts of the values, on the threads of torch's own pool: a second
-// pool would have to share the cores with it.
+// Calls visit(thread, values) for parts of the values.
 template <typename Visit>
 void for_parts(std::span<const float> values, const Visit& visit) {
-  if (static_cast<std::int64_t>(values.size()) < 2 * kGrain) {
-    visit(0, values);
-    return;
-  }
-  const at::Tensor flat = at::from_blob(const_cast<float*>(values.data()),
-                                        {static_cast<std::int64_t>(values.size())}, at::kFloat);
-  at::TensorIterator parts = at::TensorIterator::nullary_op(const_cast<at::Tensor&>(flat));
-  parts.for_each(
-      [&](char** data, const std::int64_t* /*strides*/, std::int64_t count) {
-        visit(at::get_thread_num(),
-              std::span(reinterpret_cast<const float*>(data[0]), static_cast<std::size_t>(count)));
-      },
-      kGrain);
+  parallel_for(static_cast<std::int64_t>(values.size()), kGrain,
+               [&](std::int64_t begin, std::int64_t end) {
+                 visit(at::get_thread_num(), values.subspan(static_cast<std::size_t>(begin),
+                                                            static_cast<std::size_t>(end - begin)));
+               });
 }
 
 struct StateTensors {

@@ -34,6 +34,11 @@ struct BinLayout {
   float inverse_width;  // a power of two
   std::int32_t zero;    // the first bin that is not negative
 };
+// The numbers k * scale of whole k from low to high.
+struct RoundingGrid {
+  float inverse_scale, scale, low, high;
+};
+
 // Elements behind the last bin number that histogram_bins may write.
 inline constexpr std::size_t kBinSlack = 16;
 
@@ -112,6 +117,15 @@ struct KernelTable {
   // below 2^15. Returns how many they are; bins has room for count + kBinSlack.
   std::size_t (*histogram_bins)(const float* x, std::size_t count, BinLayout layout,
                                 std::uint16_t* bins);
+
+  // y = k * scale with k = clamp(rne(x * inverse_scale)), count elements. NaN stays NaN.
+  void (*fake_quantize)(const float* x, std::size_t count, RoundingGrid grid, float* y);
+
+  // Gradients of that, where rounding counts as the identity: dx = dy where nothing was clamped,
+  // else 0. Returns the sum of dy * dy/dscale, where dy/dscale is k, less x * inverse_scale where
+  // nothing was clamped.
+  float (*fake_quantize_backward)(const float* x, const float* dy, std::size_t count,
+                                  RoundingGrid grid, float* dx);
 
   // How the kernels below lay out channels and inputs.
   LaneGeometry geometry;

@@ -32,9 +32,8 @@ from pyquant.errors import CaptureError, PyquantError
 
 _CAPTURED = "pyquant_captured"
 
-#: In order; each takes a functional graph and changes it in place.
+#: In order, after ``remove_identity``; each takes a functional graph and changes it in place.
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
-    remove_identity,
     remove_expand,
     fold_constants,
     canonicalize_1d,
@@ -50,7 +49,10 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
 
 
 def capture(
-    model: nn.Module, example_inputs: tuple[Any, ...] | list[Any] | torch.Tensor
+    model: nn.Module,
+    example_inputs: tuple[Any, ...] | list[Any] | torch.Tensor,
+    *,
+    keep_dropout: bool = False,
 ) -> fx.GraphModule:
     """Captures a float model as one flat graph of ATen calls in canonical spelling.
 
@@ -67,6 +69,7 @@ def capture(
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine, and so are the
             observers and fake quantization of ``torch.ao.quantization``, which are left out.
         example_inputs: The positional inputs, or one tensor; e.g. float32 ``[1, 3, 224, 224]``.
+        keep_dropout: Whether dropouts stay in the graph, as they are in eval mode: for training.
 
     Returns:
         The graph module. ``train()`` and ``eval()`` may be called and change nothing.
@@ -108,6 +111,7 @@ def canonical_graph(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule
     sys.stderr.write(printed.getvalue())
     with quiet():
         module = functionalize(program)
+        remove_identity(module, keep_dropout=keep_dropout)
         for normalise in PASSES:
             normalise(module)
     module.graph.lint()

@@ -14,7 +14,7 @@ from pyquant.capture.node import arguments, is_call, replace, shape_of, value_of
 _aten = torch.ops.aten
 
 
-def remove_identity(module: fx.GraphModule) -> None:
+def remove_identity(module: fx.GraphModule, *, keep_dropout: bool = False) -> None:
     """Removes identities and checks from the graph, in place.
 
     Removed are: the input guards and metadata assertions of ``torch.export``; dropout in eval
@@ -26,6 +26,7 @@ def remove_identity(module: fx.GraphModule) -> None:
 
     Args:
         module: A functional graph of ATen calls.
+        keep_dropout: Whether dropouts in eval mode stay.
     """
     graph = module.graph
     keep_layout = any(is_call(node, _aten.as_strided.default) for node in graph.nodes)
@@ -37,6 +38,8 @@ def remove_identity(module: fx.GraphModule) -> None:
             continue
         rule = _IDENTITY_RULES.get(node.target)
         if rule is None or (keep_layout and rule is _keeps_type):
+            continue
+        if keep_dropout and rule is _is_eval_dropout:
             continue
         source = node.args[0]
         if isinstance(source, (list, tuple)) and len(source) == 1:

@@ -6,21 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from pyquant.quantization.adaround import adaround
 from pyquant.quantization.calibrate import calibrate
-from pyquant.quantization.config import QuantizationConfig
+from pyquant.quantization.config import QatConfig, QuantizationConfig
 from pyquant.quantization.convert import convert
+from pyquant.quantization.freeze import FreezeSchedule, freeze_batch_norm, freeze_observers
 from pyquant.quantization.prepare import prepare
+from pyquant.quantization.prepare_qat import prepare_qat
 from pyquant.quantization.sync_observers import sync_observers
 
 if TYPE_CHECKING:
     from pyquant.quantization.quantizer import PyquantQuantizer
 
 __all__ = [
+    "FreezeSchedule",
     "PyquantQuantizer",
+    "QatConfig",
     "QuantizationConfig",
     "adaround",
     "calibrate",
     "convert",
+    "freeze_batch_norm",
+    "freeze_observers",
     "prepare",
+    "prepare_qat",
     "sync_observers",
 ]
 

@@ -86,6 +86,76 @@ class QuantizationConfig:
         )
 
 
+@dataclass(frozen=True)
+class QatConfig(QuantizationConfig):
+    """How ``prepare_qat`` quantizes in training.
+
+    Weights are scaled by their largest value, ``max |w| / 127``, in every pass anew.
+
+    Attributes:
+        observer: "moving_average" (of each batch's extremes) or "minmax" (all extremes seen).
+        bias_correction: Off: training has seen what rounding does.
+        averaging_constant: The weight of a new batch in the moving average.
+        learned_step_size: Scales are parameters that the optimizer trains (LSQ: Esser et al.,
+            "Learned Step Size Quantization", 2020, with its gradient scale 1 / sqrt(N * Qp)). They
+            start from the first batch's ranges; zero points stay where that put them. The
+            parameters are named ``...scale``; weight decay is no good for them, and their learning
+            rate should be small beside their size, some hundredths.
+
+    Raises:
+        QuantizationError: Another observer is asked for, or a correction that works on weights
+            after training (``bias_correction``, ``equalize``, ``adaround``).
+    """
+
+    observer: ObserverName = "moving_average"
+    bias_correction: bool = False
+    averaging_constant: float = 0.01
+    learned_step_size: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.observer not in ("moving_average", "minmax"):
+            raise QuantizationError(
+                f"observer {self.observer!r} does not follow a model in training; "
+                "choose 'moving_average' or 'minmax'"
+            )
+        for name in ("bias_correction", "equalize", "adaround"):
+            if getattr(self, name):
+                raise QuantizationError(f"{name} would undo what training has learned")
+        if not 0 < self.averaging_constant <= 1:
+            raise QuantizationError("averaging_constant must be above 0 and at most 1")
+
+    def activation_spec(self, interval: Interval = REALS) -> Any:
+        """A new torchao ``QuantizationSpec`` with a fake quantizer instead of an observer."""
+        from pyquant.quantization import pt2e
+        from pyquant.quantization.fake_quantize import FakeQuantize
+
+        average = self.averaging_constant if self.observer == "moving_average" else None
+        return pt2e.QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-128,
+            quant_max=127,
+            qscheme=torch.per_tensor_affine,
+            observer_or_fake_quant_ctr=FakeQuantize.with_args(
+                interval=interval, averaging_constant=average, learned=self.learned_step_size
+            ),
+        )
+
+    def weight_spec(self, axis: int = 0) -> Any:
+        """Likewise for weights with output channels at ``axis``."""
+        from pyquant.quantization.fake_quantize import (
+            PerChannelWeightFakeQuantize,
+            WeightFakeQuantize,
+        )
+
+        kind = PerChannelWeightFakeQuantize if self.per_channel else WeightFakeQuantize
+        return _weight_spec(
+            kind.with_args(learned=self.learned_step_size),
+            torch.per_channel_symmetric if self.per_channel else torch.per_tensor_symmetric,
+            axis,
+        )
+
+
 def _weight_spec(observer: Any, qscheme: torch.qscheme, axis: int) -> Any:
     from pyquant.quantization import pt2e
 

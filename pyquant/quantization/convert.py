@@ -14,6 +14,7 @@ from pyquant.capture.node import get_constant
 from pyquant.capture.quiet import quiet
 from pyquant.errors import CalibrationError, QuantizationError
 from pyquant.quantization.bias_correction import correct_biases
+from pyquant.quantization.end_training import end_training
 from pyquant.quantization.round_bias import round_biases
 
 
@@ -21,7 +22,8 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """Turns a calibrated graph into the quantized graph (PT2E, q/dq form).
 
     Args:
-        prepared: What ``prepare`` returned, after calibration. It stays usable.
+        prepared: What ``prepare`` returned, after calibration, or ``prepare_qat``, after training.
+            It stays usable.
 
     Returns:
         A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8,
@@ -33,16 +35,34 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """
     from pyquant.quantization import pt2e
 
-    check_calibrated(prepared)
-    _show_weights(prepared)
+    check_prepared(prepared)
     with quiet(streams=True):
         observed = copy.deepcopy(prepared)
+    end_training(observed)
+    check_calibrated(observed)
+    _show_weights(observed)
+    with quiet(streams=True):
         correct_biases(observed)
         module: fx.GraphModule = pt2e.convert_pt2e(observed, fold_quantize=True)
     round_biases(module)
     allow_mode_switch(module)
     _check_scales(module)
     return module
+
+
+def check_prepared(prepared: object) -> fx.GraphModule:
+    """``prepared``, if it is an observed graph.
+
+    Raises:
+        QuantizationError: It holds no observers.
+    """
+    if not isinstance(prepared, fx.GraphModule):
+        raise QuantizationError(
+            f"expected the graph that prepare() returned, got {type(prepared).__name__}"
+        )
+    if not observers(prepared):
+        raise QuantizationError("the graph holds no observers: call prepare() first")
+    return prepared
 
 
 def check_calibrated(prepared: object) -> None:
@@ -52,13 +72,7 @@ def check_calibrated(prepared: object) -> None:
         CalibrationError: One has not; the message names what it observes.
         QuantizationError: It holds no observers.
     """
-    if not isinstance(prepared, fx.GraphModule):
-        raise QuantizationError(
-            f"expected the graph that prepare() returned, got {type(prepared).__name__}"
-        )
-    found = observers(prepared)
-    if not found:
-        raise QuantizationError("the graph holds no observers: call prepare() first")
+    found = observers(check_prepared(prepared))
     sources = [node.all_input_nodes[0] for node, observer in found if not _has_data(observer)]
     empty = [node.name for node in sorted(sources, key=lambda node: node.op == "get_attr")]
     if empty:
@@ -71,11 +85,12 @@ def check_calibrated(prepared: object) -> None:
 
 def _show_weights(prepared: fx.GraphModule) -> None:
     """Observers of weights need no calibration, but the weights as they are now."""
+    from pyquant.quantization.fake_quantize import WeightFakeQuantize
     from pyquant.quantization.observers import WeightObserver
 
     for node, observer in observers(prepared):
         weight = get_constant(prepared, node.all_input_nodes[0])
-        if weight is not None and isinstance(observer, WeightObserver):
+        if weight is not None and isinstance(observer, (WeightObserver, WeightFakeQuantize)):
             observer(weight)
 
 

@@ -8,6 +8,7 @@ that nothing can absorb into a depthwise 1x1 convolution, which can be quantized
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,30 +26,55 @@ from pyquant.capture.node import (
 )
 
 _aten = torch.ops.aten
+#: Where a layer's node keeps its :class:`FoldedBatchNorm`.
+FOLDED_KEY = "pyquant_folded_batch_norm"
 _BATCH_NORMS = (_aten.batch_norm.default, _aten._native_batch_norm_legit_no_training.default)
 
 
-def fold_batch_norm(module: fx.GraphModule) -> None:
+@dataclass(frozen=True)
+class FoldedBatchNorm:
+    """What a layer was before a batch norm was folded into it; the names are those of ``get_attr``.
+
+    Attributes:
+        weight: The layer's weight.
+        bias: Its bias, if it had one.
+        norm: The batch norm's arguments by name, tensors as their names.
+    """
+
+    weight: str
+    bias: str | None
+    norm: dict[str, Any]
+
+
+def fold_batch_norm(module: fx.GraphModule, *, for_training: bool = False) -> None:
     """Removes every batch norm with constant statistics from the graph, in place.
+
+    Each layer's node keeps in its metadata what it was before.
 
     Args:
         module: A captured graph. Its own parameters may be the user's: they are not changed.
+        for_training: Leave those that would become operators of their own, but for images, where
+            that is a convolution.
     """
     for node in list(module.graph.nodes):
         if not is_call(node, *_BATCH_NORMS) or arguments(node).get("training", False):
             continue
-        affine = _affine(module, node)
-        result = _result(node)
-        if affine is None or result is None:
+        if not _is_constant(module, node) or _result(node) is None:
             continue
-        scale, shift = affine
+        result = _result(node)
         source = node.args[0]
-        assert isinstance(source, fx.Node)
-        if _absorbs(module, source):
-            _fold(module, source, scale, shift)
+        assert isinstance(source, fx.Node) and result is not None
+        taken = for_training and FOLDED_KEY in source.meta  # each is trained by itself
+        if _absorbs(module, source) and not taken:
+            _fold(module, source, node)
             replacement = source
+        elif len(shape_of(source) or ()) == 4:
+            replacement = _unit_convolution(module, result, source)
+            _fold(module, replacement, node)
+        elif for_training:
+            continue
         else:
-            replacement = _stand_alone(module, result, source, scale, shift)
+            replacement = _product_and_sum(module, result, source, node)
         replace(result, replacement)
         if result is not node:
             module.graph.erase_node(node)
@@ -56,21 +82,68 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _affine(module: fx.GraphModule, node: fx.Node) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Scale and shift per channel, float32 ``[C]`` each; ``None`` if they are not constant."""
-    values = arguments(node)
-    mean = get_constant(module, values["running_mean"])
-    variance = get_constant(module, values["running_var"])
-    if mean is None or variance is None:
-        return None
-    weight, bias = get_constant(module, values["weight"]), get_constant(module, values["bias"])
-    scale = torch.rsqrt(variance.detach().double() + values["eps"])
+def affine(
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift per channel of a batch norm in eval mode, float64 ``[C]`` each."""
+    scale = torch.rsqrt(variance.double() + eps)
     if weight is not None:
-        scale = scale * weight.detach()
-    shift = -mean.detach() * scale
-    if bias is not None:
-        shift = shift + bias.detach()
-    return scale, shift
+        scale = scale * weight
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias
+
+
+def fold(
+    target: object,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a layer that is followed by an affine map, of the weight's dtype.
+
+    Args:
+        target: The layer's operator, one of ``WEIGHTED``.
+        weight: Its weight.
+        bias: Its bias ``[O]``; ``None`` for zeros.
+        scale: float64 ``[O]``.
+        shift: float64 ``[O]``.
+    """
+    folded = weight * per_output(target, weight, scale)
+    return folded.to(weight.dtype), (shift if bias is None else bias * scale + shift).to(
+        weight.dtype
+    )
+
+
+def per_output(target: object, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """``scale``, ``[O]``, in a shape that multiplies the output channels of ``weight``."""
+    if target is not _aten.conv_transpose2d.input:
+        return scale.reshape(-1, *[1] * (weight.dim() - 1))
+    # [I, O / groups, kH, kW]: the inputs of each group meet its own outputs.
+    inputs, outputs = weight.shape[:2]
+    groups = scale.numel() // outputs
+    by_group = scale.reshape(groups, 1, outputs, 1, 1)
+    return by_group.expand(groups, inputs // groups, outputs, 1, 1).reshape(inputs, outputs, 1, 1)
+
+
+def _is_constant(module: fx.GraphModule, norm: fx.Node) -> bool:
+    values = arguments(norm)
+    return all(
+        get_constant(module, values[name]) is not None for name in ("running_mean", "running_var")
+    )
+
+
+def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[torch.Tensor, torch.Tensor]:
+    values = arguments(norm)
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, *parameters = (get_constant(module, values[name]) for name in names)
+    assert mean is not None and variance is not None
+    with torch.no_grad():
+        return affine(mean, variance, parameters[0], parameters[1], values["eps"])
 
 
 def _result(node: fx.Node) -> fx.Node | None:
@@ -92,47 +165,45 @@ def _absorbs(module: fx.GraphModule, source: fx.Node) -> bool:
     return get_constant(module, values["weight"]) is not None
 
 
-def _fold(module: fx.GraphModule, layer: fx.Node, scale: torch.Tensor, shift: torch.Tensor) -> None:
-    """Gives ``layer`` a weight and a bias of its own with the affine map in them."""
+def _fold(module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
+    """Gives ``layer`` a weight and a bias of its own with the batch norm in them."""
     values = arguments(layer)
-    weight = get_constant(module, values["weight"])
-    assert weight is not None
-    bias = get_constant(module, values["bias"])
-    new_weight = (weight.detach() * _per_output(layer, weight, scale)).to(weight.dtype)
-    new_bias = shift if bias is None else bias.detach() * scale + shift
-    name = str(values["weight"].target)
+    weight, bias = values["weight"], values["bias"]
+    weight_value, bias_value = get_constant(module, weight), get_constant(module, bias)
+    assert weight_value is not None
+    with torch.no_grad():
+        constants = fold(layer.target, weight_value, bias_value, *_affine(module, norm))
+    layer.meta[FOLDED_KEY] = FoldedBatchNorm(
+        str(weight.target),
+        None if bias is None else str(bias.target),
+        {
+            name: str(value.target) if isinstance(value, fx.Node) else value
+            for name, value in arguments(norm).items()
+            if name != "input"
+        },
+    )
     args: list[Any] = list(layer.args) + [None] * (3 - len(layer.args))
-    args[1] = insert_constant(module, layer, f"{name}_folded", new_weight)
-    args[2] = insert_constant(module, layer, f"{name}_folded_bias", new_bias.to(weight.dtype))
+    args[1] = insert_constant(module, layer, f"{weight.target}_folded", constants[0])
+    args[2] = insert_constant(module, layer, f"{weight.target}_folded_bias", constants[1])
     layer.args = tuple(args)
 
 
-def _per_output(layer: fx.Node, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """``scale``, ``[O]``, in a shape that multiplies the output channels of ``weight``."""
-    if not is_call(layer, _aten.conv_transpose2d.input):
-        return scale.reshape(-1, *[1] * (weight.dim() - 1))
-    # [I, O / groups, kH, kW]: the inputs of each group meet its own outputs.
-    inputs, outputs = weight.shape[:2]
-    groups = scale.numel() // outputs
-    by_group = scale.reshape(groups, 1, outputs, 1, 1)
-    return by_group.expand(groups, inputs // groups, outputs, 1, 1).reshape(inputs, outputs, 1, 1)
+def _unit_convolution(module: fx.GraphModule, result: fx.Node, source: fx.Node) -> fx.Node:
+    """A depthwise 1x1 convolution of ones, for the batch norm of an image."""
+    shape = shape_of(source)
+    assert shape is not None
+    ones = insert_constant(module, result, f"{result.name}_scale", torch.ones(shape[1], 1, 1, 1))
+    args = (source, ones, None, [1, 1], [0, 0], [1, 1], shape[1])
+    return insert_call(result, _aten.conv2d.default, args, result)
 
 
-def _stand_alone(
-    module: fx.GraphModule,
-    norm: fx.Node,
-    source: fx.Node,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
+def _product_and_sum(
+    module: fx.GraphModule, result: fx.Node, source: fx.Node, norm: fx.Node
 ) -> fx.Node:
-    """A depthwise 1x1 convolution for images; a multiplication and a sum for other ranks."""
-    rank = len(shape_of(source) or ())
-    shape = [-1, 1, 1, 1] if rank == 4 else [-1] + [1] * max(rank - 2, 0)
-    factor = insert_constant(module, norm, f"{norm.name}_scale", scale.float().reshape(shape))
-    if rank == 4:
-        bias = insert_constant(module, norm, f"{norm.name}_shift", shift.float())
-        args = (source, factor, bias, [1, 1], [0, 0], [1, 1], scale.numel())
-        return insert_call(norm, _aten.conv2d.default, args, norm)
-    term = insert_constant(module, norm, f"{norm.name}_shift", shift.float().reshape(shape))
-    product = insert_call(norm, _aten.mul.Tensor, (source, factor), norm)
-    return insert_call(norm, _aten.add.Tensor, (product, term), norm)
+    """A multiplication and a sum, for the batch norm of anything else."""
+    scale, shift = _affine(module, norm)
+    shape = [-1] + [1] * max(len(shape_of(source) or ()) - 2, 0)
+    factor = insert_constant(module, result, f"{result.name}_scale", scale.float().reshape(shape))
+    term = insert_constant(module, result, f"{result.name}_shift", shift.float().reshape(shape))
+    product = insert_call(result, _aten.mul.Tensor, (source, factor), result)
+    return insert_call(result, _aten.add.Tensor, (product, term), result)

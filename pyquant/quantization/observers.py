@@ -113,15 +113,7 @@ class Observer(pt2e.UniformQuantizationObserverBase):  # type: ignore[misc]
             self._merge(other)
 
     def _rows(self, x: Tensor) -> Tensor:
-        """The values as float32 ``[channels or 1, n]``."""
-        values = x.to(device="cpu", dtype=torch.float32)
-        if self.per_channel:
-            return values.movedim(self.ch_axis, 0).flatten(1).contiguous()
-        if values.is_contiguous():
-            return values.view(1, -1)
-        # In the order of memory, which of a channels_last tensor needs no copy.
-        order = sorted(range(values.dim()), key=values.stride, reverse=True)
-        return values.permute(order).reshape(1, -1).contiguous()
+        return rows_of(x, self.ch_axis if self.per_channel else None)
 
     def _grid(self) -> _C.Grid:
         symmetric = self.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric)
@@ -154,6 +146,18 @@ class Observer(pt2e.UniformQuantizationObserverBase):  # type: ignore[misc]
 
     def _range(self) -> _Range:
         return self.min_val, self.max_val
+
+
+def rows_of(x: Tensor, axis: int | None) -> Tensor:
+    """Values as float32: ``[C, n]`` by dimension ``axis``; else ``[1, n]``, any order."""
+    values = x.to(device="cpu", dtype=torch.float32)
+    if axis is not None:
+        return values.movedim(axis, 0).flatten(1).contiguous()
+    if values.is_contiguous():
+        return values.view(1, -1)
+    # In the order of memory, which of a channels_last tensor needs no copy.
+    order = sorted(range(values.dim()), key=values.stride, reverse=True)
+    return values.permute(order).reshape(1, -1).contiguous()
 
 
 class MinMaxObserver(Observer):

@@ -71,11 +71,20 @@ def float_graph(
         QuantizationError: It holds NaN or infinity, or parameters other than float32.
     """
     module = capture(model, example_inputs)
+    check_parameters(module)
+    fold_batch_norm(module)
+    return module
+
+
+def check_parameters(module: nn.Module) -> None:
+    """Checks that all parameters are float32.
+
+    Raises:
+        QuantizationError: One is not.
+    """
     for name, parameter in module.named_parameters():
         if parameter.is_floating_point() and parameter.dtype is not torch.float32:
             raise QuantizationError(
                 f"parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}; "
                 "quantization starts from float32: call model.float() first"
             )
-    fold_batch_norm(module)
-    return module

@@ -33,12 +33,17 @@ def sync_observers(
         QuantizationError: ``prepared`` holds no observers, or others than pyquant's; or
             ``torch.distributed`` is not initialised.
     """
+    from pyquant.quantization.fake_quantize import FakeQuantize
     from pyquant.quantization.observers import Observer
 
     found = {id(observer): observer for _, observer in observers(prepared)}.values()
     if not found:
         raise QuantizationError("the graph holds no observers: call prepare() first")
     for observer in found:
+        if isinstance(observer, FakeQuantize):
+            raise QuantizationError(
+                "fake quantizers take the ranges of all processes as they train: nothing to do"
+            )
         if not isinstance(observer, Observer):
             raise QuantizationError(
                 f"{type(observer).__name__} cannot be merged: prepare with pyquant's observers"

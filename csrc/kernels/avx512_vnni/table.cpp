@@ -23,6 +23,8 @@ constexpr KernelTable table(bool vbmi) {
       .blend = avx2::blend,
       .min_max = min_max,
       .histogram_bins = histogram_bins,
+      .fake_quantize = avx2::fake_quantize,
+      .fake_quantize_backward = avx2::fake_quantize_backward,
       .geometry = kGeometry,
       .adds_residuals = true,
       .looks_up_tables = vbmi,
