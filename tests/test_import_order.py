@@ -22,6 +22,7 @@ STAGES: list[list[str]] = [
     ["pyquant.targets"],
     ["pyquant.analysis"],
     ["pyquant.api", "pyquant.mixed_precision"],
+    ["pyquant.compile"],
     ["pyquant"],
     ["pyquant.mobile"],
     ["pyquant.cli"],
