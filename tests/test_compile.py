@@ -211,6 +211,25 @@ def test_other_sizes_take_the_ranges_that_are_known() -> None:
     assert entry.observed == 1
 
 
+class Cutting(nn.Module):
+    """Reads from the end of the image and of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).relu()[-2:, :, :, 1:-1]
+
+
+def test_slices_from_the_end_follow_the_sizes() -> None:
+    model, x = make(Cutting), images()
+    q = quantized(model, x)
+
+    for other in (images(4, size=12), images(6), images(3)):
+        check_close(model, q, other, at_least=20)
+
+
 def test_two_instances_of_a_class_do_not_mix() -> None:
     first, second, x = make(Branching, 0), make(Branching, 1), images(shift=1.0)
 

@@ -18,6 +18,7 @@ from pyquant.capture.canonical_affine import canonicalize_affine
 from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
+from pyquant.capture.canonical_glu import canonicalize_glu
 from pyquant.capture.canonical_pooling import canonicalize_pooling
 from pyquant.capture.canonical_slice import canonicalize_slice
 from pyquant.capture.fold_constants import fold_constants
@@ -36,6 +37,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_identity,
     remove_expand,
     fold_constants,
+    canonicalize_glu,
     canonicalize_1d,
     canonicalize_affine,
     canonicalize_clamp,
@@ -57,7 +59,7 @@ def capture(
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
     ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``,
-    channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution,
+    gated linear units a product, channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution,
     one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the example's
     work wherever the model itself does not depend on them. The graph shares the model's parameters
     and changes none.

@@ -11,10 +11,11 @@ from weakref import WeakSet, WeakValueDictionary
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pyquant.capture import capture
-from pyquant.capture.node import WEIGHTED, get_constant, is_call
+from pyquant.capture.node import WEIGHTED, arguments, get_constant, is_call
 from pyquant.compile.captured_graph import CapturedGraph, GraphBreak, Route, break_of, identity
 from pyquant.compile.freeze import weight_positions
 from pyquant.compile.options import CompileOptions
@@ -163,7 +164,7 @@ class Session:
             route.reason = NOTHING
             return None
         weights = tuple(map(identity, route.weights))
-        exact = (structure(captured, sizes=True), weights)
+        exact = (structure(captured, sizes=True), _fixed_sizes(captured, tensors), weights)
         known = self._variants.get(exact) if reuse else None
         if known is not None:
             return known
@@ -177,3 +178,15 @@ class Session:
         variant = subgraph.add(prepared, route.frozen.module, route.macs, self.options)
         self._variants[exact] = variant
         return variant
+
+
+def _fixed_sizes(captured: fx.GraphModule, tensors: Sequence[torch.Tensor]) -> Hashable:
+    """The sizes that a Program of the graph holds for constant: all but the batch, and also the
+    batch if an operator takes a part of it.
+    """
+    takes_part = any(
+        arguments(node).get("dim") == 0
+        for node in captured.graph.nodes
+        if node.op == "call_function" and isinstance(node.target, OpOverload)
+    )
+    return tuple(tensor.shape if takes_part else tensor.shape[1:] for tensor in tensors)

@@ -53,5 +53,5 @@ def _digest(value: torch.Tensor) -> Hashable:
     if value.layout != torch.strided or value.is_quantized:
         return id(value)
     flat = value.detach().contiguous().reshape(-1).view(torch.uint8)
-    content = hashlib.blake2b(memoryview(flat.numpy()), digest_size=16).digest()
+    content = hashlib.blake2b(flat.numpy().data, digest_size=16).digest()
     return (tuple(value.shape), value.dtype, content)
