@@ -31,7 +31,7 @@ def is_available() -> bool:
     return all(importlib.util.find_spec(package) is not None for package in PACKAGES)
 
 
-def build_model(channels: int = 32, depth: int = 6) -> nn.Module:
+def build_model(channels: int = 32, depth: int = 6, resample: bool = True) -> nn.Module:
     """The second version of Demucs: convolutions with gates, and an LSTM in the middle."""
     from demucs.demucs import Demucs
 
@@ -44,6 +44,7 @@ def build_model(channels: int = 32, depth: int = 6) -> nn.Module:
         gelu=False,
         dconv_mode=0,
         norm_starts=depth,  # none
+        resample=resample,
     )
     return model.eval()
 

@@ -58,11 +58,11 @@ def capture(
     The model is exported in eval mode (its own training flags are put back) and gives the same
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
-    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``,
-    gated linear units a product, channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution,
-    one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the example's
-    work wherever the model itself does not depend on them. The graph shares the model's parameters
-    and changes none.
+    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``, gated
+    linear units products, channel shuffles ``channel_shuffle``, symmetric zero padding part of its
+    convolution, one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the
+    example's work wherever the model itself does not depend on them. The graph shares the model's
+    parameters and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine.

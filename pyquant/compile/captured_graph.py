@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,14 +11,16 @@ from torch import fx
 
 from pyquant.compile.first_run import run_and_watch
 from pyquant.compile.freeze import FrozenGraph, freeze, weight_positions
+from pyquant.compile.origin import break_of, location_of
+from pyquant.compile.structure import digest
 from pyquant.compile.subgraph import Variant
 from pyquant.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyquant.compile.session import Session
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_NOT_OF_THE_USER = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+#: How many sets of weights a graph knows by their addresses.
+_RECENT = 64
 
 
 @dataclass
@@ -28,20 +28,22 @@ class Route:
     """Where calls with certain weights and input shapes go.
 
     Attributes:
+        weights: The parameters and buffers of the first such call.
+        contents: What they hold, for comparing.
         frozen: The graph for them; ``None`` if they run as captured.
         variant: What runs it.
         fixed: Outputs that are the same for all such calls: numbers.
-        weights: Kept alive, as they are known by their addresses.
         macs: Multiply-adds of a call.
         reason: Why there is no variant.
         calls: How many there were.
         calibration_calls: How many of them came before the session was converted, once it is.
     """
 
-    frozen: FrozenGraph | None
-    variant: Variant | None
-    fixed: tuple[Any, ...]
     weights: tuple[torch.Tensor, ...]
+    contents: Hashable
+    frozen: FrozenGraph | None = None
+    variant: Variant | None = None
+    fixed: tuple[Any, ...] = ()
     macs: int = 0
     reason: str = ""
     calls: int = 0
@@ -52,25 +54,42 @@ class CapturedGraph:
     """A graph of dynamo's with all weights and shapes that it is called with.
 
     One graph may serve several modules of a class, so the weights among its inputs are looked at
-    in every call: other weights, or the same with changed values, are another subgraph.
+    in every call: other weights, or the same with changed values, are another subgraph. They are
+    known by address, and new addresses by their content: some code makes its modules anew in every
+    call.
 
     Attributes:
         number: Its place among those of the session.
         location: The first and the last line that it was captured from.
         graph_break: What ended it; ``None`` if the code ends there.
-        routes: By weights and input shapes.
     """
 
     def __init__(self, session: Session, module: fx.GraphModule, number: int) -> None:
         self.number = number
+        self.location = location_of(module.graph)
+        self.graph_break = break_of(module)
         self._session = session
         self._module = module
         self._weights = weight_positions(module)
-        self._weight_set = frozenset(self._weights)
         self._sources = _sources(module.graph)
-        self.location = location_of(module.graph)
-        self.graph_break = break_of(module)
-        self.routes: dict[Hashable, Route] = {}
+        self._routes: dict[Hashable, Route] = {}
+        self._recent: dict[Hashable, tuple[tuple[torch.Tensor, ...], Route]] = {}
+        self._float_route: Route | None = None
+
+    @property
+    def routes(self) -> list[Route]:
+        """All that there are."""
+        whole = [] if self._float_route is None else [self._float_route]
+        return [*self._routes.values(), *whole]
+
+    def owners(self, route: Route) -> list[tuple[torch.Tensor, ...]]:
+        """The weights that came this way lately."""
+        return [route.weights, *(weights for weights, at in self._recent.values() if at is route)]
+
+    def forget(self) -> None:
+        """Lets go of everything that it holds."""
+        self._routes.clear()
+        self._recent.clear()
 
     def __call__(self, *args: Any) -> Any:
         """Runs the graph.
@@ -79,10 +98,60 @@ class CapturedGraph:
             CalibrationError: NaN or infinity arises while it observes.
             PyquantError: With ``strict``, why it cannot be quantized.
         """
-        key = self._key(args)
-        route = self.routes.get(key)
+        if self._float_route is not None:
+            self._float_route.calls += 1
+            return self._module(*args)
+        key = tuple(
+            _address(value) if position in self._weights else _form(value)
+            for position, value in enumerate(args)
+        )
+        known = self._recent.get(key)
+        if known is None:
+            return self._unknown_call(key, args)
+        return self._run(known[1], args)
+
+    def _unknown_call(self, key: Hashable, args: Sequence[Any]) -> Any:
+        weights = tuple(args[position] for position in self._weights)
+        contents = tuple(map(digest, weights))
+        forms = tuple(_form(v) for at, v in enumerate(args) if at not in self._weights)
+        route = self._routes.get((contents, forms))
         if route is None:
-            return self._first_call(key, args)
+            route = Route(weights, contents)
+            outputs = self._first_call(route, args)
+            if self._float_route is not None:
+                return outputs
+            self._routes[contents, forms] = route
+        else:
+            outputs = self._run(route, args)
+        self._recent[key] = (weights, route)  # which keeps the addresses valid
+        if len(self._recent) > _RECENT:
+            self._recent.pop(next(iter(self._recent)), None)
+        return outputs
+
+    def _first_call(self, route: Route, args: Sequence[Any]) -> Any:
+        """Runs in float, to see what the graph does beside computing its outputs."""
+        outputs, writes, route.macs = run_and_watch(self._module, args)
+        route.calls = 1
+        if writes:
+            route.reason = "it writes into its inputs"
+            self._float_route = route
+            self.forget()
+            return outputs
+        if any("unbacked_bindings" in node.meta for node in self._module.graph.nodes):
+            route.reason = "its shapes depend on values"
+            return outputs
+        route.frozen = freeze(self._module, args, self._weights)
+        route.fixed = tuple(
+            value if position is None and source is None else None
+            for position, source, value in zip(
+                route.frozen.outputs, self._sources, outputs, strict=True
+            )
+        )
+        tensors = [args[position] for position in route.frozen.inputs]
+        converted = self._session.enter(self, route, tensors)
+        return outputs if converted is None else self._assemble(route, args, converted(tensors))
+
+    def _run(self, route: Route, args: Sequence[Any]) -> Any:
         route.calls += 1
         variant, frozen = route.variant, route.frozen
         if variant is None or frozen is None:
@@ -96,54 +165,18 @@ class CapturedGraph:
             # The Program of other shapes does not take these: they get one of their own.
             return self._assemble(route, args, self._session.specialize(route, tensors))
 
-    def _first_call(self, key: Hashable, args: Sequence[Any]) -> Any:
-        """Runs in float, to see what the graph does beside computing its outputs."""
-        outputs, writes, macs = run_and_watch(self._module, args)
-        weights = tuple(args[position] for position in self._weights)
-        route = Route(None, None, (), weights, macs, calls=1)
-        if writes:
-            route.reason = "it writes into its inputs"
-        elif any("unbacked_bindings" in node.meta for node in self._module.graph.nodes):
-            route.reason = "its shapes depend on values"
-        else:
-            route.frozen = freeze(self._module, args, self._weights)
-            route.fixed = tuple(
-                value if position is None and source is None else None
-                for position, source, value in zip(
-                    route.frozen.outputs, self._sources, outputs, strict=True
-                )
-            )
-            tensors = [args[position] for position in route.frozen.inputs]
-            converted = self._session.enter(self, route, tensors)
-            if converted is not None:
-                outputs = self._assemble(route, args, converted(tensors))
-        self.routes[key] = route
-        return outputs
-
     def _assemble(self, route: Route, args: Sequence[Any], computed: Sequence[Any]) -> Any:
-        frozen = route.frozen
-        assert frozen is not None
-        return tuple(
-            computed[position]
-            if position is not None
-            else fixed
-            if source is None
-            else args[source]
-            for position, fixed, source in zip(
-                frozen.outputs, route.fixed, self._sources, strict=True
-            )
-        )
-
-    def _key(self, args: Sequence[Any]) -> Hashable:
-        weights = self._weight_set
-        return tuple(
-            identity(value)
-            if position in weights
-            else (value.shape, value.dtype)
-            if isinstance(value, torch.Tensor)
-            else value
-            for position, value in enumerate(args)
-        )
+        """Dynamo's outputs: computed, handed on, or numbers."""
+        assert route.frozen is not None
+        outputs = list(route.fixed)
+        for index, (position, source) in enumerate(
+            zip(route.frozen.outputs, self._sources, strict=True)
+        ):
+            if position is not None:
+                outputs[index] = computed[position]
+            elif source is not None:
+                outputs[index] = args[source]
+        return tuple(outputs)
 
 
 def _sources(graph: fx.Graph) -> list[int | None]:
@@ -153,47 +186,10 @@ def _sources(graph: fx.Graph) -> list[int | None]:
     return [index.get(value) for value in output.args[0]]
 
 
-@dataclass(frozen=True)
-class GraphBreak:
-    """Why dynamo ended a graph before the code ends, and where."""
-
-    reason: str
-    location: str
-
-    def __str__(self) -> str:
-        return f"{self.location}: {self.reason}"
-
-
-def break_of(module: fx.GraphModule) -> GraphBreak | None:
-    """The break that ended a graph of dynamo's; ``None`` if the code ends there."""
-    reason: Any = getattr(module, "compile_subgraph_reason", None)
-    if reason is None or not reason.graph_break:
-        return None
-    frame = reason.user_stack[-1] if reason.user_stack else None
-    where = f"{frame.filename}:{frame.lineno} in {frame.name}" if frame else "unknown code"
-    return GraphBreak(str(reason.reason).strip().splitlines()[0], where)
-
-
-def identity(tensor: torch.Tensor) -> Hashable:
+def _address(tensor: torch.Tensor) -> Hashable:
     """Another one as soon as the tensor's values change."""
     return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
-def location_of(graph: fx.Graph) -> str:
-    """``FILE:LINE in FUNCTION``, the innermost of the first call; the line of the last one, too."""
-    frames = [
-        own[-1]
-        for node in graph.nodes
-        if node.op.startswith("call") and (own := _user_frames(node.stack_trace or ""))
-    ]
-    if not frames:
-        return "unknown code"
-    file, line, function = frames[0]
-    last = max((int(at) for f, at, n in frames if (f, n) == (file, function)), default=int(line))
-    lines = line if last <= int(line) else f"{line}-{last}"
-    return f"{file}:{lines} in {function}"
-
-
-def _user_frames(stack_trace: str) -> list[tuple[str, str, str]]:
-    frames = _FRAME.findall(stack_trace)
-    return [frame for frame in frames if not frame[0].startswith(_NOT_OF_THE_USER)] or frames
+def _form(value: Any) -> Hashable:
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else value

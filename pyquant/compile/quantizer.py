@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -71,7 +73,7 @@ class CompiledQuantizer:
             CalibrationError: NaN or infinity arises in a subgraph; it has forgotten this call.
             PyquantError: With ``strict``, why a subgraph cannot be quantized.
         """
-        with MacCounter() as counter:
+        with _without_logs(), MacCounter() as counter:
             outputs = _call(self._compiled, args, kwargs)
         self._session.macs += counter.macs
         return outputs
@@ -126,3 +128,15 @@ _DYNAMO = {"allow_rnn": True, "recompile_limit": 64}
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     with torch.no_grad(), torch._dynamo.config.patch(_DYNAMO):
         return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """Dynamo logs some graph breaks; the report has them all."""
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pyquant.compile.captured_graph import CapturedGraph, GraphBreak, Route
+from pyquant.compile.captured_graph import CapturedGraph, Route
+from pyquant.compile.origin import GraphBreak
 from pyquant.compile.session import SESSIONS, Session
 from pyquant.compile.subgraph import State, Subgraph
 from pyquant.ir.lower import FloatOperator
@@ -89,23 +90,15 @@ def compile_report(model: nn.Module) -> CompileReport:
     """
     weights = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
-    def is_inside(route: Route) -> bool:
-        return any(id(tensor) in weights for tensor in route.weights)
-
-    graphs = [
-        graph
+    routes = [
+        (graph, route, route.calls)
         for session in SESSIONS
         for graph in _ordered(session.graphs)
-        if any(map(is_inside, graph.routes.values()))
+        for route in graph.routes
+        if any(id(tensor) in weights for owned in graph.owners(route) for tensor in owned)
     ]
-    subgraphs = _subgraphs(
-        [
-            (graph, route, route.calls)
-            for graph in graphs
-            for route in graph.routes.values()
-            if is_inside(route)
-        ]
-    )
+    subgraphs = _subgraphs(routes)
+    graphs = [graph for graph, _, _ in routes]
     breaks = dict.fromkeys(graph.graph_break for graph in graphs if graph.graph_break is not None)
     macs = sum(subgraph.macs for subgraph in subgraphs)
     return CompileReport(subgraphs, tuple(breaks), macs, 0)
@@ -116,7 +109,7 @@ def session_report(session: Session) -> CompileReport:
     routes = [
         (graph, route, route.calibration_calls if session.converted else route.calls)
         for graph in _ordered(session.graphs)
-        for route in graph.routes.values()
+        for route in graph.routes
     ]
     subgraphs = _subgraphs(routes)
     outside = session.macs - sum(subgraph.macs for subgraph in subgraphs)

@@ -10,15 +10,15 @@ from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pyquant.capture import capture
 from pyquant.capture.node import WEIGHTED, arguments, get_constant, is_call
-from pyquant.compile.captured_graph import CapturedGraph, GraphBreak, Route, break_of, identity
-from pyquant.compile.freeze import weight_positions
+from pyquant.compile.captured_graph import CapturedGraph, Route
 from pyquant.compile.options import CompileOptions
+from pyquant.compile.origin import GraphBreak, break_of
 from pyquant.compile.structure import structure
 from pyquant.compile.subgraph import Subgraph, Variant, as_plain, summary
 from pyquant.quantization import prepare
@@ -61,15 +61,14 @@ class Session:
     def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         """Compiles one graph; dynamo calls this.
 
-        A graph without weights, or on another device than the CPU, is handed back as it is; so is
-        one whose gradients are wanted, with a warning.
+        A graph without parameters, or on another device than the CPU, is handed back as it is; so
+        is one whose gradients are wanted, with a warning.
         """
         graph_break = break_of(module)
         if graph_break is not None:
             self.graph_breaks[graph_break] = None
         tensors = [value for value in example_inputs if isinstance(value, torch.Tensor)]
-        weights = [example_inputs[position] for position in weight_positions(module)]
-        if not any(isinstance(value, torch.Tensor) and value.dim() > 1 for value in weights):
+        if not any(isinstance(value, nn.Parameter) and value.dim() > 1 for value in tensors):
             return module.forward
         if any(tensor.device.type != "cpu" for tensor in tensors):
             return module.forward
@@ -129,7 +128,7 @@ class Session:
         with self._lock:
             self.converted = True
             for graph in self.graphs:
-                for route in graph.routes.values():
+                for route in graph.routes:
                     route.calibration_calls = route.calls
             for subgraph in list(self._subgraphs.values()):
                 subgraph.convert(self.options)
@@ -138,7 +137,7 @@ class Session:
         """Lets go of all subgraphs, for dynamo may keep the graphs themselves for ever."""
         with self._lock:
             for graph in self.graphs:
-                graph.routes.clear()
+                graph.forget()
 
     def _find(
         self, location: str, route: Route, tensors: Sequence[torch.Tensor], *, reuse: bool
@@ -156,6 +155,9 @@ class Session:
         self, location: str, route: Route, tensors: list[torch.Tensor], reuse: bool
     ) -> Variant | None:
         assert route.frozen is not None
+        if not tensors:
+            route.reason = "it reads no tensor"
+            return None
         captured = capture(route.frozen.module, tensors)
         if not any(
             is_call(node, *WEIGHTED) and get_constant(captured, node.args[1]) is not None
@@ -163,16 +165,15 @@ class Session:
         ):
             route.reason = NOTHING
             return None
-        weights = tuple(map(identity, route.weights))
-        exact = (structure(captured, sizes=True), _fixed_sizes(captured, tensors), weights)
+        exact = (structure(captured, sizes=True), _fixed_sizes(captured, tensors), route.contents)
         known = self._variants.get(exact) if reuse else None
         if known is not None:
             return known
         prepared = prepare(captured, tensors, self.options.config)
-        key = (structure(prepared, sizes=False), weights)
+        key = (structure(prepared, sizes=False), route.contents)
         subgraph = self._subgraphs.get(key)
         if subgraph is None:
-            subgraph = self._subgraphs[key] = Subgraph(location, route.weights)
+            subgraph = self._subgraphs[key] = Subgraph(location)
             if self.converted:
                 subgraph.leave_float(NOT_CALIBRATED)
         variant = subgraph.add(prepared, route.frozen.module, route.macs, self.options)

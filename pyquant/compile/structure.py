@@ -41,7 +41,7 @@ def structure(module: fx.GraphModule, *, sizes: bool) -> Hashable:
         target: Hashable = str(node.target) if node.op == "call_function" else ""
         if node.op == "get_attr" and sizes:
             constant = get_constant(module, node)
-            target = str(node.target) if constant is None else _digest(constant)
+            target = str(node.target) if constant is None else digest(constant)
         elif node.op == "call_module":
             kind = type(module.get_submodule(str(node.target))).__name__
             target = (kind, modules.setdefault(str(node.target), len(modules)))
@@ -49,7 +49,8 @@ def structure(module: fx.GraphModule, *, sizes: bool) -> Hashable:
     return tuple(rows)
 
 
-def _digest(value: torch.Tensor) -> Hashable:
+def digest(value: torch.Tensor) -> Hashable:
+    """What a tensor holds: equal for tensors of the same values, shape and type."""
     if value.layout != torch.strided or value.is_quantized:
         return id(value)
     flat = value.detach().contiguous().reshape(-1).view(torch.uint8)

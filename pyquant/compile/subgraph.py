@@ -88,16 +88,14 @@ class Subgraph:
 
     Attributes:
         location: The lines that it was captured from.
-        weights: The parameters and buffers that it holds.
         state: Whether it observes, runs in int8, or stays float.
         reason: Why it stays float.
         observed: How often it ran to calibrate.
         variants: As they came.
     """
 
-    def __init__(self, location: str, weights: tuple[torch.Tensor, ...]) -> None:
+    def __init__(self, location: str) -> None:
         self.location = location
-        self.weights = weights
         self.state: State = "observing"
         self.reason = ""
         self.observed = 0
