@@ -14,7 +14,8 @@ import pyquant
 from pyquant.analysis.sqnr import sqnr
 from pyquant.compile import CompileOptions, backend
 from pyquant.compile.session import Session
-from pyquant.errors import CalibrationError, CaptureError, QuantizationError
+from pyquant.errors import CalibrationError, CaptureError, InvalidInputError, QuantizationError
+from pyquant.targets.program_module import ProgramModule
 
 SIZE = 8
 
@@ -135,6 +136,9 @@ def test_both_branches_are_int8_if_both_are_calibrated() -> None:
     check_close(model, q, dark)
     report = q.report()
     assert report.int8_share == 1.0
+    assert len(report.subgraphs) == 3
+    assert [entry.calls for entry in report.subgraphs] == [4, 2, 2]
+    assert len(q._session.graphs) == 3  # nothing is compiled a second time
     assert report.graph_breaks
     assert "test_compile.py" in report.subgraphs[0].location
     assert "100.0% of the multiply-adds run in int8" in str(report)
@@ -273,6 +277,76 @@ def test_changed_weights_are_not_served_by_the_old_program() -> None:
         model.head.weight.mul_(-2)
 
     assert sqnr(model(x).detach(), q(x)) > 25
+
+
+def test_an_empty_batch_is_no_harm() -> None:
+    model, x = make(Plain), images()
+    q = quantized(model, x)
+    before = q(x)
+
+    assert q(x[:0]).shape == (0, 5)
+    assert torch.equal(q(x), before)
+    assert q.report().subgraphs[0].state == "int8"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_program_that_refuses_a_batch_size_is_replaced(
+    stubborn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ProgramModule.forward
+
+    def refuse(self: ProgramModule, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        made_for = self.program.tensors[self.program.inputs[0]].shape[0]
+        if inputs[0].shape[0] != made_for or (stubborn and made_for == 7):
+            raise InvalidInputError("not this batch size")
+        return run(self, *inputs)
+
+    model, x = make(Plain), images()
+    q = quantized(model, x)
+    monkeypatch.setattr(ProgramModule, "forward", refuse)
+
+    y = q(images(7))
+
+    assert torch.equal(y, model(images(7))) == stubborn
+    assert sqnr(model(images(7)).detach(), y) > 25
+    reasons = {entry.reason for entry in q.report().subgraphs}
+    assert ("not this batch size" in reasons) == stubborn
+
+
+@torch.library.custom_op("pyquant_tests::scaled_tanh", mutates_args=())
+def scaled_tanh(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(x) * weight.float() / 127
+
+
+@scaled_tanh.register_fake
+def _(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Foreign(nn.Module):
+    """With a layer that is quantized already, as an operator of its own with int8 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, 8, 3, padding=1)
+        self.after = nn.Conv2d(8, 4, 3, padding=1)
+        self.register_buffer("weight", torch.arange(1, 9, dtype=torch.int8).view(8, 1, 1) * 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(scaled_tanh(self.before(x), self.weight))
+
+
+def test_custom_operators_stay_between_programs() -> None:
+    model, x = make(Foreign), images()
+
+    q = quantized(model, x)
+
+    check_close(model, q, x)
+    (entry,) = q.report().subgraphs
+    assert entry.int8_macs == entry.macs
+    assert [stayed.target for stayed in entry.float_operators] == [
+        "pyquant_tests.scaled_tanh.default"
+    ]
 
 
 class Writing(nn.Module):
@@ -442,6 +516,25 @@ def test_what_cannot_be_lowered_stays_float_unless_strict(monkeypatch: pytest.Mo
     torch._dynamo.reset()
     with pytest.raises(QuantizationError, match="not today"):
         quantized(model, x, strict=True)
+
+
+def test_named_modules_stay_float_in_whichever_subgraph_they_are() -> None:
+    model, x = make(Branching), images(shift=1.0)
+    config = pyquant.QuantizationConfig(keep_float=("bright", "linear"))
+    quantizer = pyquant.CompiledQuantizer(model, config, strict=True)
+    quantizer(x)
+    q = quantizer.convert()
+
+    check_close(model, q, x)  # its stem is int8
+    first, second = q.report().subgraphs
+    assert first.int8_macs == first.macs > 0
+    assert (second.state, second.reason) == ("float", "keep_float names all of its layers")
+
+    config = pyquant.QuantizationConfig(keep_float=("brihgt",))
+    quantizer = pyquant.CompiledQuantizer(model, config)
+    quantizer(x)
+    with pytest.raises(QuantizationError, match="keep_float names 'brihgt'"):
+        quantizer.convert()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from pyquant.compile.freeze import FrozenGraph, freeze, weight_positions
 from pyquant.compile.origin import break_of, location_of
 from pyquant.compile.structure import digest
 from pyquant.compile.subgraph import Variant
-from pyquant.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyquant.compile.session import Session
@@ -140,7 +139,7 @@ class CapturedGraph:
         if any("unbacked_bindings" in node.meta for node in self._module.graph.nodes):
             route.reason = "its shapes depend on values"
             return outputs
-        route.frozen = freeze(self._module, args, self._weights)
+        route.frozen = freeze(self._module, args, self._weights, self._session.names)
         route.fixed = tuple(
             value if position is None and source is None else None
             for position, source, value in zip(
@@ -148,8 +147,9 @@ class CapturedGraph:
             )
         )
         tensors = [args[position] for position in route.frozen.inputs]
-        converted = self._session.enter(self, route, tensors)
-        return outputs if converted is None else self._assemble(route, args, converted(tensors))
+        if self._session.enter(self, route, tensors):
+            return self._assemble(route, args, self._session.compute(route, tensors))
+        return outputs
 
     def _run(self, route: Route, args: Sequence[Any]) -> Any:
         route.calls += 1
@@ -157,13 +157,9 @@ class CapturedGraph:
         if variant is None or frozen is None:
             return self._module(*args)
         tensors = [args[position] for position in frozen.inputs]
-        if variant.subgraph.state == "observing":
-            return self._assemble(route, args, self._session.observe(route, tensors))
-        try:
-            return self._assemble(route, args, variant(tensors))
-        except InvalidInputError:
-            # The Program of other shapes does not take these: they get one of their own.
-            return self._assemble(route, args, self._session.specialize(route, tensors))
+        observing = variant.subgraph.state == "observing"
+        run = self._session.observe if observing else self._session.compute
+        return self._assemble(route, args, run(route, tensors))
 
     def _assemble(self, route: Route, args: Sequence[Any], computed: Sequence[Any]) -> Any:
         """Dynamo's outputs: computed, handed on, or numbers."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import fx
 
 #: In the metadata of a placeholder that stands for a parameter or buffer of a module.
 _STATIC = "_dynamo_static_input_type"
+#: How dynamo's paths begin: with the local variable that holds the module.
+_LOCAL = re.compile(r"^L\['\w+'\]\.?")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,12 @@ def weight_positions(module: fx.GraphModule) -> tuple[int, ...]:
     )
 
 
-def freeze(module: fx.GraphModule, args: Sequence[Any], weights: Sequence[int]) -> FrozenGraph:
+def freeze(
+    module: fx.GraphModule,
+    args: Sequence[Any],
+    weights: Sequence[int],
+    module_names: Mapping[int, str],
+) -> FrozenGraph:
     """A copy of ``module`` with ``args`` at the positions ``weights``, and all that are no
     tensors, built in.
 
@@ -48,6 +56,7 @@ def freeze(module: fx.GraphModule, args: Sequence[Any], weights: Sequence[int]) 
         module: A graph that dynamo captured; it is not changed.
         args: Real inputs.
         weights: Positions as from :func:`weight_positions`.
+        module_names: Of modules by address; others have the name that dynamo gives them.
     """
     names = module.meta.get("dynamo_flat_name_to_original_fqn", {})
     graph = fx.Graph()
@@ -80,9 +89,23 @@ def freeze(module: fx.GraphModule, args: Sequence[Any], weights: Sequence[int]) 
         if node.op in ("get_attr", "call_module"):
             root[str(node.target)] = operator.attrgetter(str(node.target))(module)
         copied[node] = graph.node_copy(node, copied.__getitem__)
+        if "nn_module_stack" in node.meta:
+            stack = node.meta["nn_module_stack"]
+            copied[node].meta["nn_module_stack"] = {
+                key: (_module_name(str(key), path, module_names), kind)
+                for key, (path, kind) in stack.items()
+            }
     graph.output(tuple(copied[node] for node in outputs))
     return FrozenGraph(fx.GraphModule(root, graph), tuple(inputs), tuple(layout))
 
 
 def _is_path(name: str) -> bool:
     return all(part.isidentifier() or part.isdecimal() for part in name.split("."))
+
+
+def _module_name(key: str, path: str, names: Mapping[int, str]) -> str:
+    """Dynamo's keys are addresses, with a number behind if a module runs several times."""
+    address = key.partition("@")[0]
+    if address.isdecimal() and int(address) in names:
+        return names[int(address)]
+    return _LOCAL.sub("", path)

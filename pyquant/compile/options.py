@@ -13,8 +13,9 @@ class CompileOptions:
     """The ``options`` of ``torch.compile(model, backend="pyquant", options={...})``.
 
     Attributes:
-        config: Observers and weight scales. In ``keep_float`` stand names of operators, as
-            ``"linear"``; ``adaround`` is not available, as no data is kept.
+        config: Observers and weight scales. Names in ``keep_float`` are those of operators and of
+            the model's modules (without a ``CompiledQuantizer``: as seen from the function that
+            dynamo compiles). ``adaround`` is not available, as no data is kept.
         calibration_steps: A subgraph converts itself to int8 after it ran so many times; ``None``:
             it waits for ``CompiledQuantizer.convert``.
         engine: ``"auto"``, or a name of ``pyquant.engines()``.

@@ -62,8 +62,10 @@ class CompiledQuantizer:
             )
         config = config or QuantizationConfig()
         self._model = model
-        self._session = Session(CompileOptions(config, None, engine, strict))
-        self._compiled: Callable[..., Any] = torch.compile(exposed(model), backend=self._session)
+        copied = exposed(model)
+        names = {id(module): name for name, module in copied.named_modules()}
+        self._session = Session(CompileOptions(config, None, engine, strict), names)
+        self._compiled: Callable[..., Any] = torch.compile(copied, backend=self._session)
         weakref.finalize(self._compiled, self._session.release)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -83,6 +85,7 @@ class CompiledQuantizer:
 
         Raises:
             CalibrationError: There was no call.
+            QuantizationError: ``keep_float`` names something that no subgraph holds.
             PyquantError: With ``strict``, why a subgraph cannot be quantized.
         """
         if not any(graph.routes for graph in self._session.graphs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -17,13 +17,17 @@ from torch.utils._python_dispatch import _disable_current_modes
 from pyquant.capture import capture
 from pyquant.capture.node import WEIGHTED, arguments, get_constant, is_call
 from pyquant.compile.captured_graph import CapturedGraph, Route
+from pyquant.compile.kept import fitting_config
 from pyquant.compile.options import CompileOptions
 from pyquant.compile.origin import GraphBreak, break_of
 from pyquant.compile.structure import structure
 from pyquant.compile.subgraph import Subgraph, Variant, as_plain, summary
-from pyquant.quantization import prepare
+from pyquant.errors import InvalidInputError, QuantizationError
+from pyquant.quantization import QuantizationConfig, prepare
+from pyquant.quantization.prepare import float_graph
 
 NOTHING = "it holds no convolution or linear layer"
+KEPT = "keep_float names all of its layers"
 NOT_CALIBRATED = "no calibration call took this path"
 
 #: All that there are.
@@ -37,17 +41,21 @@ class Session:
 
     Args:
         options: For all subgraphs.
+        names: Of the model's modules, by address.
 
     Attributes:
         graphs: What dynamo captured that holds weights, as it came.
         graph_breaks: What ended graphs, as it came.
         macs: Multiply-adds of all calibration calls, also outside of subgraphs, if the caller
             counts them.
+        kept: The names in ``keep_float`` that were found.
         converted: Calibration has ended: what is new from now on stays float.
     """
 
-    def __init__(self, options: CompileOptions) -> None:
+    def __init__(self, options: CompileOptions, names: Mapping[int, str] | None = None) -> None:
         self.options = options
+        self.names = names or {}
+        self.kept: set[str] = set()
         self.graphs: WeakSet[CapturedGraph] = WeakSet()
         self.graph_breaks: dict[GraphBreak, None] = {}
         self.macs = 0
@@ -83,20 +91,18 @@ class Session:
         self.graphs.add(graph)
         return graph
 
-    def enter(
-        self, graph: CapturedGraph, route: Route, tensors: Sequence[torch.Tensor]
-    ) -> Variant | None:
-        """Finds or makes the variant for a new route. One that observes is shown its first inputs;
-        one that is int8 is returned.
+    def enter(self, graph: CapturedGraph, route: Route, tensors: Sequence[torch.Tensor]) -> bool:
+        """Finds or makes the variant for a new route. One that observes is shown its first inputs.
+
+        Returns:
+            Whether it is int8, and is to run.
         """
         with self._lock, _disable_current_modes():
             self._find(graph.location, route, tensors, reuse=True)
-            variant = route.variant
-            if variant is None or variant.subgraph.state == "int8":
-                return variant
-            if variant.subgraph.state == "observing":
+            state = None if route.variant is None else route.variant.subgraph.state
+            if state == "observing":
                 self.observe(route, tensors)
-            return None
+            return state == "int8"
 
     def observe(self, route: Route, tensors: Sequence[torch.Tensor]) -> Any:
         """One calibration call; the last one converts the subgraph."""
@@ -112,19 +118,37 @@ class Session:
                 subgraph.convert(self.options)
             return outputs
 
-    def specialize(self, route: Route, tensors: Sequence[torch.Tensor]) -> Any:
-        """Runs a route whose variant does not take its shapes, with a variant of its own."""
-        with self._lock:
-            assert route.variant is not None
-            self._find(route.variant.subgraph.location, route, tensors, reuse=False)
+    def compute(self, route: Route, tensors: Sequence[torch.Tensor]) -> Any:
+        """Runs a route in int8, or in float if it must.
+
+        If the Program that was made for another batch size does not take this one, the route gets
+        its own.
+        """
+        assert route.variant is not None and route.frozen is not None
+        try:
             return route.variant(tensors)
+        except InvalidInputError:
+            with self._lock:
+                self._find(route.variant.subgraph.location, route, tensors, reuse=False)
+        try:
+            return route.variant(tensors)
+        except InvalidInputError as error:
+            route.variant, route.reason = None, summary(error)
+            return route.frozen.module(*tensors)
 
     def convert(self) -> None:
         """Ends calibration: every subgraph becomes int8, or float.
 
         Raises:
+            QuantizationError: ``keep_float`` names something that no subgraph holds.
             Exception: With ``strict``, why one cannot be quantized.
         """
+        missing = [name for name in self.options.config.keep_float if name not in self.kept]
+        if missing:
+            raise QuantizationError(
+                f"keep_float names {missing[0]!r}, which no layer or module of the calibrated "
+                "subgraphs has"
+            )
         with self._lock:
             self.converted = True
             for graph in self.graphs:
@@ -155,8 +179,8 @@ class Session:
         self, location: str, route: Route, tensors: list[torch.Tensor], reuse: bool
     ) -> Variant | None:
         assert route.frozen is not None
-        if not tensors:
-            route.reason = "it reads no tensor"
+        if not tensors or any(not tensor.numel() for tensor in tensors):
+            route.reason = "its inputs are empty"
             return None
         captured = capture(route.frozen.module, tensors)
         if not any(
@@ -169,7 +193,11 @@ class Session:
         known = self._variants.get(exact) if reuse else None
         if known is not None:
             return known
-        prepared = prepare(captured, tensors, self.options.config)
+        config = self._config_for(captured, tensors)
+        if config is None:
+            route.reason = KEPT
+            return None
+        prepared = prepare(captured, tensors, config)
         key = (structure(prepared, sizes=False), route.contents)
         subgraph = self._subgraphs.get(key)
         if subgraph is None:
@@ -179,6 +207,17 @@ class Session:
         variant = subgraph.add(prepared, route.frozen.module, route.macs, self.options)
         self._variants[exact] = variant
         return variant
+
+    def _config_for(
+        self, captured: fx.GraphModule, tensors: list[torch.Tensor]
+    ) -> QuantizationConfig | None:
+        """The config for one subgraph; ``None`` if all of it is to stay float."""
+        config = self.options.config
+        if not config.keep_float:
+            return config
+        fitting = fitting_config(config, float_graph(captured, tensors).graph)
+        self.kept.update(config.keep_float if fitting is None else fitting.keep_float)
+        return fitting
 
 
 def _fixed_sizes(captured: fx.GraphModule, tensors: Sequence[torch.Tensor]) -> Hashable:

@@ -79,7 +79,13 @@ class Variant:
     def __call__(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The outputs: in int8, or else in float."""
         module = self.module
-        return self._float_module(*tensors) if module is None else module(*tensors)
+        if module is None:
+            return self._float_module(*tensors)
+        if module.program is None:
+            # Not in inference mode, as the module itself does it: dynamo takes tensors from there
+            # for another kind, and would compile everything that reads them once more.
+            return module.module(*tensors)
+        return module(*tensors)
 
 
 class Subgraph:
@@ -89,7 +95,7 @@ class Subgraph:
     Attributes:
         location: The lines that it was captured from.
         state: Whether it observes, runs in int8, or stays float.
-        reason: Why it stays float.
+        reason: Why it stays float, or some of its variants do.
         observed: How often it ran to calibrate.
         variants: As they came.
     """
@@ -136,17 +142,19 @@ class Subgraph:
     def leave_float(self, reason: str) -> None:
         """Gives up int8."""
         self.state, self.reason = "float", reason
-        for variant in self.variants:
-            variant.module = None
 
     def _convert(self, variants: Sequence[Variant], options: CompileOptions) -> None:
-        try:
-            for variant in variants:
+        """A variant that fails runs in float, and with it the subgraph if it has no other."""
+        for variant in variants:
+            try:
                 variant.convert(options)
-        except Exception as error:  # torch's passes raise nearly anything
-            if options.strict:
-                raise
-            self.leave_float(summary(error))
+            except Exception as error:  # torch's passes raise nearly anything
+                if options.strict:
+                    raise
+                variant.release()
+                self.reason = summary(error)
+        if all(variant.module is None for variant in self.variants):
+            self.state = "float"
 
     def _share_observers(self, prepared: fx.GraphModule) -> None:
         targets = list(
