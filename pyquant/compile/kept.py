@@ -9,7 +9,6 @@ from torch import fx
 from pyquant.capture.node import WEIGHTED, is_call
 from pyquant.errors import QuantizationError
 from pyquant.quantization import QuantizationConfig
-from pyquant.quantization.named_layers import find_layers, select_layers
 
 
 def fitting_config(config: QuantizationConfig, graph: fx.Graph) -> QuantizationConfig | None:
@@ -22,6 +21,8 @@ def fitting_config(config: QuantizationConfig, graph: fx.Graph) -> QuantizationC
     Returns:
         ``None`` if all layers with weights are to stay float.
     """
+    from pyquant.quantization.named_layers import find_layers, select_layers  # imports torchao
+
     layers = find_layers(graph)
     kept: set[fx.Node] = set()
     names: list[str] = []

@@ -124,17 +124,18 @@ class Session:
         If the Program that was made for another batch size does not take this one, the route gets
         its own.
         """
-        assert route.variant is not None and route.frozen is not None
+        variant, frozen = route.variant, route.frozen
+        assert variant is not None and frozen is not None
         try:
-            return route.variant(tensors)
+            return variant(tensors)
         except InvalidInputError:
             with self._lock:
-                self._find(route.variant.subgraph.location, route, tensors, reuse=False)
+                self._find(variant.subgraph.location, route, tensors, reuse=False)
         try:
-            return route.variant(tensors)
+            return (route.variant or variant)(tensors)
         except InvalidInputError as error:
             route.variant, route.reason = None, summary(error)
-            return route.frozen.module(*tensors)
+            return frozen.module(*tensors)
 
     def convert(self) -> None:
         """Ends calibration: every subgraph becomes int8, or float.
