@@ -10,6 +10,7 @@ import torch  # noqa: F401  (the C++ module links libtorch, which this import lo
 from pyquant._C import engines
 from pyquant.analysis.report import write_report
 from pyquant.api import analyze, load, lower, migrate, quantize
+from pyquant.compile import CompiledModel, CompiledQuantizer, compile_report
 from pyquant.dynamic import quantize_dynamic
 from pyquant.errors import PyquantError
 from pyquant.mixed_precision import MixedPrecision, quantize_mixed
@@ -31,6 +32,8 @@ from pyquant.targets import QuantizedModule
 from pyquant.version import __version__
 
 __all__ = [
+    "CompiledModel",
+    "CompiledQuantizer",
     "FreezeSchedule",
     "MixedPrecision",
     "PyquantError",
@@ -41,6 +44,7 @@ __all__ = [
     "adaround",
     "analyze",
     "calibrate",
+    "compile_report",
     "convert",
     "engines",
     "freeze_batch_norm",

@@ -18,7 +18,7 @@ from pyquant.errors import CalibrationError, CaptureError, PyquantError, Quantiz
 from pyquant.module_call import FlatModule, ModuleCall, UnflatModule
 from pyquant.progress import tracked
 from pyquant.quantization import QuantizationConfig, convert, prepare
-from pyquant.quantization.calibrate import BatchRunner
+from pyquant.quantization.calibrate import CalibrationRun
 from pyquant.quantization.calibration_data import MAX_BATCH
 
 #: Positional and keyword arguments of the model.
@@ -105,7 +105,7 @@ class _Site:
         try:
             if self.prepared is None:
                 self.prepared = self._prepare(call, tensors)
-                self._call, self._run = call, BatchRunner(self.prepared)
+                self._call, self._run = call, CalibrationRun(self.prepared)
             elif call != self._call:
                 raise CalibrationError(
                     "it is called with different arguments other than tensors: "

@@ -24,6 +24,7 @@ STAGES: list[list[str]] = [
     ["pyquant.analysis"],
     ["pyquant.api", "pyquant.mixed_precision"],
     ["pyquant.module_call", "pyquant.quantize_modules"],
+    ["pyquant.compile"],
     ["pyquant"],
     ["pyquant.mobile"],
     ["pyquant.cli"],

@@ -24,10 +24,15 @@ _HEIGHT = 2  # the dimension that [N, C, L] gets
 _CONVOLUTIONS: dict[OpOverload, OpOverload] = {
     _aten.conv1d.default: _aten.conv2d.default,
     _aten.conv1d.padding: _aten.conv2d.padding,
+    _aten.conv_transpose1d.default: _aten.conv_transpose2d.input,
 }
+#: Their arguments with a value for each spatial dimension, and what it is for the height.
+_PER_DIMENSION = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
 #: Elementwise like those that torch tags so.
 _ELEMENTWISE = (_aten.hardswish.default, _aten.batch_norm.default)
 _PADS = (_aten.pad.default, _aten.constant_pad_nd.default)
+#: These work along their argument ``dim``.
+_ALONG_DIM = (_aten.slice.Tensor, _aten.cat.default)
 
 
 def canonicalize_1d(module: fx.GraphModule) -> None:
@@ -35,7 +40,7 @@ def canonicalize_1d(module: fx.GraphModule) -> None:
 
     The tensor becomes ``[N, C, 1, L]`` by ``aten.unsqueeze(x, 2)`` where the first such layer reads
     it and ``[N, C, L]`` again by ``aten.squeeze(y, [2])`` behind the last. In between, batch norms,
-    paddings and elementwise operators work on the image.
+    paddings, slices, concatenations and elementwise operators work on the image.
 
     Args:
         module: A functional graph of ATen calls whose constants are folded.
@@ -61,6 +66,8 @@ def _twin(module: fx.GraphModule, node: fx.Node, images: dict[fx.Node, fx.Node])
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return None
     source = node.args[0] if node.args else None
+    if isinstance(source, (list, tuple)) and source:
+        source = source[0]
     if not isinstance(source, fx.Node) or len(shape_of(source) or ()) != 3:
         return None
     if node.target in _CONVOLUTIONS:
@@ -73,8 +80,16 @@ def _twin(module: fx.GraphModule, node: fx.Node, images: dict[fx.Node, fx.Node])
         def image_of(operand: fx.Node) -> fx.Node:
             return images.get(operand, operand)
 
+        if node.target in _ALONG_DIM:
+            args = _along(arguments(node))
+            return node.target, fx.map_arg(args, image_of), {}
         return node.target, fx.map_arg(node.args, image_of), fx.map_arg(node.kwargs, image_of)
     return None
+
+
+def _along(values: dict[str, Any]) -> tuple[Any, ...]:
+    dim = values["dim"] % 3
+    return tuple({**values, "dim": dim + (dim >= _HEIGHT)}.values())
 
 
 def _image(node: fx.Node, source: fx.Node, images: dict[fx.Node, fx.Node]) -> fx.Node:
@@ -91,16 +106,14 @@ def _convolution(module: fx.GraphModule, node: fx.Node, image: fx.Node) -> _Call
         return None
     name = str(values["weight"].target)
     constant = insert_constant(module, node, f"{name}_2d", weight.detach().unsqueeze(_HEIGHT))
-    padding = values["padding"]
-    args = (
-        image,
-        constant,
-        values["bias"],
-        _pair(values["stride"], 1),
-        padding if isinstance(padding, str) else _pair(padding, 0),
-        _pair(values["dilation"], 1),
-        values["groups"],
+    rest = (
+        _pair(value, _PER_DIMENSION[key])
+        if key in _PER_DIMENSION and not isinstance(value, str)
+        else value
+        for key, value in values.items()
+        if key not in ("input", "weight")
     )
+    args = (image, constant, *rest)
     return _CONVOLUTIONS[node.target], args, {}
 
 
@@ -116,7 +129,7 @@ def _is_indifferent(node: fx.Node) -> bool:
     if is_call(node, *_PADS):
         return len(arguments(node)["pad"]) == 2
     assert isinstance(node.target, OpOverload)
-    return is_call(node, *_ELEMENTWISE) or torch.Tag.pointwise in node.target.tags
+    return is_call(node, *_ELEMENTWISE, *_ALONG_DIM) or torch.Tag.pointwise in node.target.tags
 
 
 def _pair(value: Any, height: int) -> list[int]:

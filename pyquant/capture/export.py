@@ -18,6 +18,7 @@ from pyquant.capture.canonical_affine import canonicalize_affine
 from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
+from pyquant.capture.canonical_glu import canonicalize_glu
 from pyquant.capture.canonical_pooling import canonicalize_pooling
 from pyquant.capture.canonical_slice import canonicalize_slice
 from pyquant.capture.fold_constants import fold_constants
@@ -36,6 +37,7 @@ _CAPTURED = "pyquant_captured"
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_expand,
     fold_constants,
+    canonicalize_glu,
     canonicalize_1d,
     canonicalize_affine,
     canonicalize_clamp,
@@ -59,11 +61,11 @@ def capture(
     The model is exported in eval mode (its own training flags are put back) and gives the same
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
-    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``,
-    channel shuffles ``channel_shuffle``, symmetric zero padding part of its convolution,
-    one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the example's
-    work wherever the model itself does not depend on them. The graph shares the model's parameters
-    and changes none.
+    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``, gated
+    linear units products, channel shuffles ``channel_shuffle``, symmetric zero padding part of its
+    convolution, one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the
+    example's work wherever the model itself does not depend on them. The graph shares the model's
+    parameters and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine, and so are the
@@ -86,12 +88,14 @@ def capture(
             return copy.deepcopy(model)
     model = check_float_model(without_observers(model))
     _refuse_quantized_graph(model)
-    module = canonical_graph(model, inputs)
+    module = canonical_graph(model, inputs, keep_dropout=keep_dropout)
     module.meta[_CAPTURED] = True
     return module
 
 
-def canonical_graph(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+def canonical_graph(
+    model: nn.Module, inputs: tuple[Any, ...], *, keep_dropout: bool = False
+) -> fx.GraphModule:
     """The part of :func:`capture` behind its checks: export in eval mode, and all passes.
 
     Raises:

@@ -53,7 +53,7 @@ def calibrate(
         QuantizationError: ``prepared`` holds no observers.
         IoError: The folder does not exist.
     """
-    run = BatchRunner(prepared)
+    run = CalibrationRun(prepared)
     data = CalibrationData(calibration_data, prepared, transform)
     count = 0
     with torch.no_grad():
@@ -66,14 +66,14 @@ def calibrate(
         raise CalibrationError("the calibration data is empty")
 
 
-class BatchRunner:
+class CalibrationRun:
     """Runs batches; falls back to slices of the example's size if the graph is bound to it.
 
     Args:
-        prepared: The observed graph.
+        prepared: What ``prepare`` returned.
 
     Raises:
-        QuantizationError: It holds no observers.
+        QuantizationError: ``prepared`` holds no observers.
     """
 
     def __init__(self, prepared: fx.GraphModule) -> None:
@@ -90,36 +90,33 @@ class BatchRunner:
         self._example_size = int(example.shape[0]) if example is not None and example.dim() else 1
         self._slice = False
 
-    def __call__(self, batch: _Batch, index: int) -> None:
-        """Runs one batch; a failing one leaves the observers as they were.
-
-        Args:
-            batch: The graph's inputs.
-            index: Its number, for messages.
+    def __call__(self, batch: _Batch, index: int) -> Any:
+        """Runs one batch with the observers; the output, of the last slice if it is cut.
 
         Raises:
-            CalibrationError: As :func:`calibrate`.
+            CalibrationError: As :func:`calibrate`; the observers are as they were before.
         """
         size = batch[0].shape[0] if batch[0].dim() else 1
         slices = size != self._example_size and size % self._example_size == 0
         if not (slices and self._slice):
-            error = self._attempt(batch, index)
+            output, error = self._attempt(batch, index)
             if error is None:
-                return
+                return output
             if not slices:
                 raise _run_error(batch, index, error) from error
             self._slice = True
         for part in zip(
             *(torch.split(tensor, self._example_size) for tensor in batch), strict=True
         ):
-            error = self._attempt(part, index)
+            output, error = self._attempt(part, index)
             if error is not None:
                 raise _run_error(batch, index, error) from error
+        return output
 
-    def _attempt(self, batch: _Batch, index: int) -> Exception | None:
-        """Runs one batch; returns the model's error, raises if NaN or infinity is the cause."""
+    def _attempt(self, batch: _Batch, index: int) -> tuple[Any, Exception | None]:
+        """The output or the model's error of one batch; raises if NaN or infinity is the cause."""
         self._snapshot.take()
-        error: Exception | None = None
+        output, error = None, None
         try:
             with quiet():
                 warnings.filterwarnings("error", message="torch.inf detected")
@@ -127,11 +124,11 @@ class BatchRunner:
         except Exception as failure:  # the model's own error, whatever it is
             error = failure
         if error is None and self._saw_finite(output):
-            return None
+            return output, None
         self._snapshot.restore()
         layer = _first_non_finite(self._prepared, batch)
         if layer is None:
-            return error
+            return None, error
         raise CalibrationError(
             f"calibration batch {index}: NaN or infinite values arise first in {layer}"
         ) from error

@@ -1,0 +1,158 @@
+"""What of a compiled model runs in int8, what does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from pyquant.compile.captured_graph import CapturedGraph, Route
+from pyquant.compile.origin import GraphBreak
+from pyquant.compile.session import SESSIONS, Session
+from pyquant.compile.subgraph import State, Subgraph
+from pyquant.ir.lower import FloatOperator
+
+
+@dataclass(frozen=True)
+class SubgraphReport:
+    """One piece of the model between graph breaks.
+
+    Attributes:
+        location: The lines that it comes from.
+        state: Whether it observes, runs in int8, or stays float.
+        reason: Why it stays float.
+        observed: Calls that calibrated it.
+        calls: Calls in all.
+        macs: Multiply-adds of the calls that the report covers.
+        int8_macs: How many of them are done in int8.
+        float_operators: What runs in float inside of an int8 subgraph, and why.
+    """
+
+    location: str
+    state: State
+    reason: str
+    observed: int
+    calls: int
+    macs: int
+    int8_macs: int
+    float_operators: tuple[FloatOperator, ...] = ()
+
+    def __str__(self) -> str:
+        share = f", {_percent(self.int8_macs, self.macs)} of its MACs in int8" * bool(self.macs)
+        lines = [f"{self.state:9} {self.location}: {self.calls} calls{share}"]
+        if self.reason:
+            lines.append(f"          because {self.reason}")
+        kinds = dict.fromkeys(f"{stayed.target}: {stayed.why}" for stayed in self.float_operators)
+        lines += [f"          float: {kind}" for kind in kinds]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What a compiled model does; ``print`` it.
+
+    Attributes:
+        subgraphs: What dynamo captured that holds weights, in the order of capture.
+        graph_breaks: What ended a graph; the code behind it is another one, or runs as Python.
+        macs: Multiply-adds: of the calibration calls of a ``CompiledQuantizer``, with what runs
+            outside of subgraphs; else those of all calls of the subgraphs.
+        outside_macs: How many of them run outside of subgraphs.
+    """
+
+    subgraphs: tuple[SubgraphReport, ...]
+    graph_breaks: tuple[GraphBreak, ...]
+    macs: int
+    outside_macs: int
+
+    @property
+    def int8_share(self) -> float:
+        """The share of the multiply-adds that is done in int8, 0 to 1."""
+        done = sum(subgraph.int8_macs for subgraph in self.subgraphs)
+        return done / self.macs if self.macs else 0.0
+
+    def __str__(self) -> str:
+        done = sum(subgraph.int8_macs for subgraph in self.subgraphs)
+        lines = [f"{_percent(done, self.macs)} of the multiply-adds run in int8"]
+        if self.outside_macs:
+            lines.append(f"{_percent(self.outside_macs, self.macs)} run outside of subgraphs")
+        lines += [f"\nsubgraphs: {len(self.subgraphs)}", *map(str, self.subgraphs)]
+        if self.graph_breaks:
+            lines += [f"\ngraph breaks: {len(self.graph_breaks)}", *map(str, self.graph_breaks)]
+        return "\n".join(lines)
+
+
+def compile_report(model: nn.Module) -> CompileReport:
+    """The report of a model that ``torch.compile(model, backend="pyquant")`` returned.
+
+    Args:
+        model: The compiled model, or the one that it was made from.
+    """
+    weights = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    routes = [
+        (graph, route, route.calls)
+        for session in SESSIONS
+        for graph in _ordered(session.graphs)
+        for route in graph.routes
+        if any(id(tensor) in weights for owned in graph.owners(route) for tensor in owned)
+    ]
+    subgraphs = _subgraphs(routes)
+    graphs = [graph for graph, _, _ in routes]
+    breaks = dict.fromkeys(graph.graph_break for graph in graphs if graph.graph_break is not None)
+    macs = sum(subgraph.macs for subgraph in subgraphs)
+    return CompileReport(subgraphs, tuple(breaks), macs, 0)
+
+
+def session_report(session: Session) -> CompileReport:
+    """The report of a session of one model whose calls were counted."""
+    routes = [
+        (graph, route, route.calibration_calls if session.converted else route.calls)
+        for graph in _ordered(session.graphs)
+        for route in graph.routes
+    ]
+    subgraphs = _subgraphs(routes)
+    outside = session.macs - sum(subgraph.macs for subgraph in subgraphs)
+    return CompileReport(subgraphs, tuple(session.graph_breaks), session.macs, max(outside, 0))
+
+
+def _ordered(graphs: Iterable[CapturedGraph]) -> list[CapturedGraph]:
+    return sorted(graphs, key=lambda graph: graph.number)
+
+
+def _subgraphs(routes: Sequence[tuple[CapturedGraph, Route, int]]) -> tuple[SubgraphReport, ...]:
+    """One entry for each subgraph, and for each reason of a captured graph to have none."""
+    groups: dict[object, list[tuple[CapturedGraph, Route, int]]] = {}
+    for graph, route, calls in routes:
+        subgraph = None if route.variant is None else route.variant.subgraph
+        groups.setdefault(subgraph or (graph, route.reason), []).append((graph, route, calls))
+    return tuple(_entry(key, group) for key, group in groups.items())
+
+
+def _entry(key: object, group: Sequence[tuple[CapturedGraph, Route, int]]) -> SubgraphReport:
+    calls = sum(route.calls for _, route, _ in group)
+    macs = sum(count * route.macs for _, route, count in group)
+    graph, first, _ = group[0]
+    if not isinstance(key, Subgraph):
+        return SubgraphReport(graph.location, "float", first.reason, 0, calls, macs, 0)
+    done = 0.0
+    for _, route, count in group:
+        variant = route.variant
+        if variant is not None and variant.macs:
+            done += count * route.macs * (variant.int8_macs / variant.macs)
+    modules = [variant.module for variant in key.variants if variant.module is not None]
+    stayed = dict.fromkeys(operator for module in modules for operator in module.float_operators)
+    return SubgraphReport(
+        key.location,
+        key.state,
+        key.reason,
+        key.observed,
+        calls,
+        macs,
+        round(done) if key.state == "int8" else 0,
+        tuple(stayed),
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "none"
