@@ -54,7 +54,8 @@ install(FILES ${PROJECT_BINARY_DIR}/pyquantConfig.cmake
 
 if(NOT wheel)
   set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-  file(RELATIVE_PATH pkgconfig_to_prefix /${pkgconfig_dir} /)
+  file(RELATIVE_PATH pkgconfig_to_prefix /prefix/${pkgconfig_dir} /prefix)
+  string(REGEX REPLACE "/$" "" pkgconfig_to_prefix ${pkgconfig_to_prefix})
   set(pkgconfig_cxx -lstdc++)
   if(APPLE)
     set(pkgconfig_cxx -lc++)

@@ -10,6 +10,7 @@ import click
 from pyquant.cli.bench import bench
 from pyquant.cli.compare import compare
 from pyquant.cli.console import show_error, silence_libraries
+from pyquant.cli.cpp_options import folder_options
 from pyquant.cli.demo import demo
 from pyquant.cli.export import export
 from pyquant.cli.inspection import inspect
@@ -41,6 +42,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pyquant")
+@folder_options
 def main() -> None:
     """Quantize PyTorch models to int8 and run them anywhere with the same numbers.
 
