@@ -64,9 +64,9 @@ def configure(source: Path, build: Path, package: CppPackage, *options: str) -> 
     return run("cmake", "-S", source, "-B", build, "-G", "Ninja", *arguments)
 
 
-def configure_snippet(folder: Path, package: CppPackage, text: str) -> str:
+def configure_snippet(folder: Path, package: CppPackage, text: str, *options: str) -> str:
     """The same for a project of these lines and no language's sources."""
     folder.mkdir()
     head = "cmake_minimum_required(VERSION 3.24)\nproject(snippet LANGUAGES CXX)\n"
     (folder / "CMakeLists.txt").write_text(head + text)
-    return configure(folder, folder / "build", package)
+    return configure(folder, folder / "build", package, *options)

