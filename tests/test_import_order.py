@@ -22,12 +22,12 @@ STAGES: list[list[str]] = [
     ["pyquant.ir", "pyquant.operators"],
     ["pyquant.targets"],
     ["pyquant.analysis"],
-    ["pyquant.api", "pyquant.mixed_precision"],
+    ["pyquant.api", "pyquant.mixed_precision", "pyquant.cpp_package"],
     ["pyquant.module_call", "pyquant.quantize_modules"],
     ["pyquant.compile"],
     ["pyquant"],
     ["pyquant.mobile"],
-    ["pyquant.cli"],
+    ["pyquant.cli", "pyquant.__main__"],
 ]
 STAGE_OF = {name: index for index, names in enumerate(STAGES) for name in names}
 

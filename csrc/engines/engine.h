@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pyquant/export.h"
 #include "pyquant/operator.h"
 #include "pyquant/tensor.h"
 
@@ -79,7 +80,7 @@ class Engine {
 // Engines known to this process. The core registers reference and native by itself; libraries that
 // add engines call register_engine once, before the first use. Not thread-safe against itself.
 // `rank` orders engines for "auto": the lowest rank whose why_unsupported is empty wins.
-void register_engine(std::unique_ptr<Engine> engine, int rank);
+PYQUANT_ENGINE_API void register_engine(std::unique_ptr<Engine> engine, int rank);
 
 // All engines, best rank first.
 const std::vector<const Engine*>& engines();

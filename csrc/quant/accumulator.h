@@ -4,11 +4,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "pyquant/export.h"
 #include "pyquant/operator.h"
 
 namespace pyquant {
 
-struct AccumulatorConstants {
+struct PYQUANT_ENGINE_API AccumulatorConstants {
   // op: a checked Conv2d or Linear.
   explicit AccumulatorConstants(const Operator& op);
 

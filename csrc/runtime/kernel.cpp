@@ -47,12 +47,15 @@ class Kernel::Impl {
     }
     if (bound_ == nullptr || shapes != shapes_) {
       output_ = output_shape(shapes);
-      check_dtypes(inputs);
+      check_inputs(inputs);
       bound_ = prepared_->bind(shapes, output_, pool_.size());
       scratch_.reserve(bound_->scratch_bytes());
       shapes_ = shapes;
     }
-    check_dtypes(inputs);
+    check_inputs(inputs);
+    if (output.data == nullptr) {
+      throw InvalidInputError("the output has no data");
+    }
     if (output.dtype != op_.output.dtype || !(output.shape == output_)) {
       throw InvalidInputError("the output must be " + std::string(to_string(op_.output.dtype)) +
                               " " + output_.to_string());
@@ -65,13 +68,19 @@ class Kernel::Impl {
   }
 
  private:
-  void check_dtypes(std::span<const ConstTensorView> inputs) const {
+  void check_inputs(std::span<const ConstTensorView> inputs) const {
     std::size_t activation = 0;
-    for (const Operand& input : op_.inputs) {
-      if (input.constant.shape.rank() == 0 && inputs[activation++].dtype != input.dtype) {
-        throw InvalidInputError("an input is " +
-                                std::string(to_string(inputs[activation - 1].dtype)) +
-                                "; it must be " + to_string(input.dtype));
+    for (const Operand& operand : op_.inputs) {
+      if (operand.constant.shape.rank() != 0) {
+        continue;
+      }
+      const ConstTensorView& input = inputs[activation++];
+      if (input.dtype != operand.dtype) {
+        throw InvalidInputError("an input is " + std::string(to_string(input.dtype)) +
+                                "; it must be " + to_string(operand.dtype));
+      }
+      if (input.data == nullptr) {
+        throw InvalidInputError("an input has no data");
       }
     }
   }

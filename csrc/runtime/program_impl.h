@@ -39,7 +39,7 @@ struct PreparedProgram {
   std::vector<std::string> engines;  // by node: the name of the engine that computes it
 };
 
-class Program::Impl {
+class [[gnu::visibility("hidden")]] Program::Impl {
  public:
   std::string name;
   std::vector<ProgramTensor> tensors;

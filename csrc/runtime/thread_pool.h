@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "pyquant/export.h"
+
 namespace pyquant {
 
 // A borrowed callable `void(int thread)`; like std::function without allocation. The callable must
@@ -43,7 +45,7 @@ class ThreadPool {
 
   // Calls task(0) … task(size() - 1), each on its own thread (0 is the caller), and returns when
   // all are done. The task must not throw.
-  void run(ThreadTask task);
+  PYQUANT_ENGINE_API void run(ThreadTask task);
 
   // While set, `run` calls all of task(0) … task(size() - 1) on the caller, one after the other:
   // for work that takes less time than waking the others and fetching what they have computed.

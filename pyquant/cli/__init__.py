@@ -11,6 +11,7 @@ from pyquant.cli.arm64 import arm64
 from pyquant.cli.bench import bench
 from pyquant.cli.compare import compare
 from pyquant.cli.console import show_error, silence_libraries
+from pyquant.cli.cpp_options import folder_options
 from pyquant.cli.demo import demo
 from pyquant.cli.export import export
 from pyquant.cli.inspection import inspect
@@ -42,6 +43,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pyquant")
+@folder_options
 def main() -> None:
     """Quantize PyTorch models to int8 and run them anywhere with the same numbers.
 

@@ -1,16 +1,16 @@
-// CHECK prints what failed and ends the program, in release builds too.
+// CHECK prints what failed and ends the program, in release builds too. CHECK is for C, too.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
+#include <stdio.h>
+#include <stdlib.h>
 
-#define CHECK(condition)                                                           \
-  do {                                                                             \
-    if (!(condition)) {                                                            \
-      std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
-      std::exit(1);                                                                \
-    }                                                                              \
-  } while (false)
+#define CHECK(condition)                                                      \
+  do {                                                                        \
+    if (!(condition)) {                                                       \
+      fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                                \
+    }                                                                         \
+  } while (0)
 
 // The expression throws this type of pyquant error, and its message holds the text.
 #define CHECK_THROWS(type, text, expression)                              \
@@ -21,7 +21,7 @@
     } catch (const type& error) {                                         \
       thrown = std::string(error.what()).find(text) != std::string::npos; \
       if (!thrown) {                                                      \
-        std::fprintf(stderr, "message: %s\n", error.what());              \
+        fprintf(stderr, "message: %s\n", error.what());                   \
       }                                                                   \
     }                                                                     \
     CHECK(thrown && #expression);                                         \

@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 
+#include "pyquant/export.h"
 #include "pyquant/workspace.h"
 
 namespace pyquant {
@@ -27,7 +28,7 @@ struct Int8Weights {
 };
 
 // Immutable; shared by all threads, each with a Workspace of its own.
-class DynamicLinear {
+class PYQUANT_API DynamicLinear {
  public:
   // The sums of more inputs could leave int32.
   static constexpr std::int64_t kMaxInputs = 65536;

@@ -5,13 +5,16 @@
 #include <span>
 #include <string>
 
+#include "pyquant/export.h"
 #include "pyquant/operator.h"
 #include "pyquant/tensor.h"
 
 namespace pyquant {
 
-// Used by one thread at a time.
-class Kernel {
+// Used by one thread at a time; different Kernels may run in parallel. Owns its packed constants,
+// scratch and threads. Of a moved-from Kernel nothing may be called but the destructor and the
+// assignment.
+class PYQUANT_API Kernel {
  public:
   // Packs the operator's constants; nothing of `op` is referred to afterwards. A named engine must
   // support the operator. Throws InvalidProgramError for an inconsistent operator,
@@ -26,7 +29,8 @@ class Kernel {
   // inputs: shapes of the activation inputs. Throws InvalidInputError.
   Shape output_shape(std::span<const Shape> inputs) const;
 
-  // Dense row-major tensors with the operator's dtypes. The first run of a shape allocates.
+  // Dense row-major tensors with the operator's dtypes, which the caller owns and which must not
+  // overlap. The first run of a shape allocates.
   // Throws InvalidInputError.
   void run(std::span<const ConstTensorView> inputs, const TensorView& output);
 

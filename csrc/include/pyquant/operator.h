@@ -6,6 +6,9 @@
 // result is computed in float32 in the order written below (no fused multiply-add), rounded half
 // to even, shifted by the output's zero point and clamped to [output_min, output_max]. All engines
 // compute the same bits; exceptions are documented at the engine.
+//
+// These are plain values. The functions below read their arguments only: any number of threads may
+// call them.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +18,7 @@
 
 #include <array>
 
+#include "pyquant/export.h"
 #include "pyquant/qparams.h"
 #include "pyquant/tensor.h"
 
@@ -199,15 +203,15 @@ struct Operator {
 };
 
 // The kind's name, as in the Python IR: "Conv2d", "Linear", …
-const char* kind_name(const OpAttributes& attributes);
+PYQUANT_API const char* kind_name(const OpAttributes& attributes);
 
 // The output shape for the given input shapes (one per input, constants included).
 // Throws InvalidInputError that names the operator where they do not fit.
-Shape infer_output_shape(const Operator& op, const std::vector<Shape>& inputs);
+PYQUANT_API Shape infer_output_shape(const Operator& op, const std::vector<Shape>& inputs);
 
 // Checks everything that does not depend on activation shapes: operand count, dtypes, qparams,
 // attribute ranges, weight shapes, that no accumulator can overflow int32. Throws
 // InvalidProgramError that names the operator.
-void check_operator(const Operator& op);
+PYQUANT_API void check_operator(const Operator& op);
 
 }  // namespace pyquant

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "pyquant/export.h"
 #include "pyquant/qparams.h"
 #include "pyquant/tensor.h"
 
@@ -25,14 +26,15 @@ struct NodeInfo {
   std::string kind;
 };
 
-// Immutable and safe to share between threads. Sessions keep it alive.
-class Program {
+// Immutable and safe to share between threads. Sessions keep it alive. What its functions return by
+// reference lives as long as it does.
+class PYQUANT_API Program {
  public:
   // Maps the file into memory and verifies all of it. The file must not be changed while the
   // Program lives. Throws IoError, or InvalidProgramError with the reason.
   static std::shared_ptr<const Program> load(const std::string& path);
 
-  // The same from bytes, which are copied.
+  // The same from bytes, which are copied. Throws InvalidProgramError.
   static std::shared_ptr<const Program> from_bytes(std::span<const std::byte> bytes);
 
   const std::string& name() const;

@@ -1,5 +1,6 @@
 // From float weights to what an int8 operator takes: BatchNorm folding and per-channel
-// quantization.
+// quantization. The functions touch nothing but their arguments, which the caller owns: any number
+// of threads may call them for different data.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "pyquant/export.h"
 #include "pyquant/qparams.h"
 
 namespace pyquant {
@@ -19,7 +21,8 @@ struct BatchNorm {
 
 // Folds the BatchNorm that follows a convolution or linear layer into its weight [O, ...] and bias
 // [O], in place. Throws InvalidInputError where the sizes do not fit.
-void fold_batch_norm(const BatchNorm& norm, std::span<float> weight, std::span<float> bias);
+PYQUANT_API void fold_batch_norm(const BatchNorm& norm, std::span<float> weight,
+                                 std::span<float> bias);
 
 // The symmetric scale of least squared error for each output channel of weight [O, ...], found by
 // search: sum((w - q * scale)^2) over scales around max |w| / 127 (Choukroun et al., "Low-bit
@@ -28,7 +31,8 @@ void fold_batch_norm(const BatchNorm& norm, std::span<float> weight, std::span<f
 // almost at random, so that the best of many is well below the mean: by 3 dB for the 9 weights of
 // a depthwise channel, by 0.2 dB for 576. Channels of zeros get the largest scale of the others.
 // Throws InvalidInputError for NaN or infinity, or where the sizes do not fit.
-std::vector<float> least_squares_scales(std::span<const float> weight, std::size_t channels);
+PYQUANT_API std::vector<float> least_squares_scales(std::span<const float> weight,
+                                                    std::size_t channels);
 
 struct QuantizedWeight {
   std::vector<std::int8_t> values;  // in the order of the float weight, -127..127
@@ -40,7 +44,7 @@ struct QuantizedWeight {
 // for an input of `input_scale`. A channel whose bias would leave int32 at that scale (its weights
 // are almost zero) gets a larger scale, at which its weights matter as little. Throws
 // InvalidInputError for NaN or infinity, or where the sizes do not fit.
-QuantizedWeight quantize_weight(std::span<const float> weight, std::span<const float> bias,
-                                float input_scale);
+PYQUANT_API QuantizedWeight quantize_weight(std::span<const float> weight,
+                                            std::span<const float> bias, float input_scale);
 
 }  // namespace pyquant

@@ -9,13 +9,14 @@
 #include <span>
 
 #include "pyquant/dynamic_linear.h"
+#include "pyquant/export.h"
 
 namespace pyquant {
 
 enum class RecurrentCell : std::uint8_t { kLstm, kGru, kTanh, kRelu };
 
 // The rows of weights that a hidden unit has: 4, 3, 1, 1.
-std::int64_t gate_count(RecurrentCell cell);
+PYQUANT_API std::int64_t gate_count(RecurrentCell cell);
 
 // Sequences of different lengths lie as torch's PackedSequence has them: sorted by length, the
 // longest first, all rows of one step side by side. Of sequences of one length all counts are
@@ -31,7 +32,7 @@ struct RecurrentArgs {
 };
 
 // Immutable; shared by all threads, each with a Workspace of its own.
-class RecurrentLayer {
+class PYQUANT_API RecurrentLayer {
  public:
   // input: [gates * hidden, inputs]; state: [gates * hidden, outputs]; projection: [outputs,
   // hidden] without bias, or no weights at all, and then outputs == hidden; for an LSTM only.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "pyquant/export.h"
 #include "pyquant/program.h"
 #include "pyquant/tensor.h"
 
@@ -34,22 +35,25 @@ struct StepProfile {
 // view is good during the call only.
 using ValueObserver = std::function<void(std::size_t node, const ConstTensorView& value)>;
 
-// Used by one thread at a time; many Sessions over one Program may run in parallel. The weights
-// are packed once per Program and engine, and shared.
-class Session {
+// Used by one thread at a time, not always by the same; many Sessions over one Program may run in
+// parallel. The weights are packed once per Program and engine, and shared. Of a moved-from Session
+// nothing may be called but the destructor and the assignment.
+class PYQUANT_API Session {
  public:
-  // Throws UnsupportedError for an unknown engine, InvalidInputError for threads < 1.
+  // Throws UnsupportedError for an unknown engine, InvalidInputError for threads < 1 or no Program.
   explicit Session(std::shared_ptr<const Program> program, SessionOptions options = {});
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
   // The output shapes for these input shapes. Plans for them if they are new: the first run of a
-  // shape allocates, later runs do not. Throws InvalidInputError.
+  // shape allocates, later runs do not. The result is good until the next call that plans. Throws
+  // InvalidInputError.
   const std::vector<Shape>& output_shapes(std::span<const Shape> inputs);
 
   // Runs. inputs and outputs are dense and row-major, in the Program's order, with the dtypes of
-  // Program::inputs() and outputs() and the shapes of output_shapes(). Throws InvalidInputError.
+  // Program::inputs() and outputs() and the shapes of output_shapes(). The caller owns them and
+  // they must not overlap; nothing refers to them after the call. Throws InvalidInputError.
   void run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs);
 
   // The same, with the time of each step, in the order in which they ran.

@@ -1,4 +1,5 @@
-// Shapes, element types and non-owning views of dense, row-major tensors.
+// Shapes, element types and non-owning views of dense, row-major tensors. Plain values: a view does
+// not keep its data alive.
 #pragma once
 
 #include <algorithm>
@@ -51,7 +52,7 @@ class Shape {
     dims_[rank_++] = dim;
   }
 
-  // Number of elements; the caller has checked that it does not overflow (see checked_elements).
+  // Number of elements, which must fit int64.
   std::int64_t elements() const {
     std::int64_t count = 1;
     for (const std::int64_t dim : *this) {

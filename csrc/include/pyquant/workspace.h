@@ -3,11 +3,13 @@
 
 #include <memory>
 
+#include "pyquant/export.h"
+
 namespace pyquant {
 
 // Used by one thread at a time; layers share it. Its memory grows to what the largest run needed,
 // after which runs allocate nothing.
-class Workspace {
+class PYQUANT_API Workspace {
  public:
   // threads: 1..1024, the caller among them. Throws InvalidInputError for other numbers,
   // UnsupportedError where the system gives no more threads.
