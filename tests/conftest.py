@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has one core; OpenMP reads it when loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
