@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+from torch.utils.flop_counter import FlopCounterMode
 
 import pyquant
 from pyquant import dynamic
@@ -405,6 +406,31 @@ def test_threads_share_a_model() -> None:
     for worker in workers:
         worker.join()
     assert found == [True] * 15
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "rows"),
+    [
+        (lambda: nn.Linear(5, 7), (2, 3, 5), 6),
+        (lambda: nn.Conv1d(4, 6, 3, groups=2), (2, 4, 9), 14),
+        (lambda: nn.LSTM(5, 8, 2, bidirectional=True, proj_size=3), (4, 2, 5), 8),
+        (lambda: nn.GRU(5, 8, bias=False), (4, 5), 4),
+        (lambda: nn.LSTMCell(5, 8), (3, 5), 3),
+    ],
+)
+def test_flop_counters_see_the_layers(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], rows: int
+) -> None:
+    model, x = seeded(build), randn(*shape)
+    quantized = pyquant.quantize_dynamic(model)
+
+    with FlopCounterMode(display=False) as counter:
+        watched = quantized(x)
+
+    weights = sum(weight.numel() for weight in model.parameters() if weight.dim() > 1)
+    assert counter.get_total_flops() == 2 * rows * weights
+    for actual, expected in zip(tensors(watched), tensors(quantized(x)), strict=True):
+        assert torch.equal(actual, expected)
 
 
 def test_the_example_loses_little(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Route:
         variant: What runs it.
         fixed: Outputs that are the same for all such calls: numbers.
         macs: Multiply-adds of a call.
+        int8_macs: How many of them are those of dynamic layers.
         reason: Why there is no variant.
         calls: How many there were.
         calibration_calls: How many of them came before the session was converted, once it is.
@@ -44,6 +45,7 @@ class Route:
     variant: Variant | None = None
     fixed: tuple[Any, ...] = ()
     macs: int = 0
+    int8_macs: int = 0
     reason: str = ""
     calls: int = 0
     calibration_calls: int = 0
@@ -129,7 +131,8 @@ class CapturedGraph:
 
     def _first_call(self, route: Route, args: Sequence[Any]) -> Any:
         """Runs in float, to see what the graph does beside computing its outputs."""
-        outputs, writes, route.macs = run_and_watch(self._module, args)
+        outputs, writes, counter = run_and_watch(self._module, args)
+        route.macs, route.int8_macs = counter.macs, counter.int8_macs
         route.calls = 1
         if writes:
             route.reason = "it writes into its inputs"

@@ -20,11 +20,12 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         macs: The count.
+        int8_macs: How many of them are those of dynamic layers.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.macs = 0
+        self.macs = self.int8_macs = 0
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -36,7 +37,9 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if not any(isinstance(value, FakeTensor) for value in pytree.tree_leaves(output)):
-            self.macs += _macs(func, args, kwargs, output)
+            macs = _macs(func, args, kwargs, output)
+            self.macs += macs
+            self.int8_macs += macs * (func.namespace == "pyquant")  # all that have a formula
         return output
 
 
@@ -67,17 +70,19 @@ class _WriteFinder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
 
-def run_and_watch(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, bool, int]:
+def run_and_watch(
+    function: Callable[..., Any], args: Sequence[Any]
+) -> tuple[Any, bool, MacCounter]:
     """Runs ``function(*args)`` once.
 
     Returns:
-        Its outputs, whether it wrote into one of the tensors among ``args``, and the number of its
+        Its outputs, whether it wrote into one of the tensors among ``args``, and what counted its
         multiply-adds.
     """
     tensors = [value for value in args if isinstance(value, torch.Tensor)]
     with _WriteFinder(tensors) as finder, MacCounter() as counter:
         outputs = function(*args)
-    return outputs, finder.written, counter.macs
+    return outputs, finder.written, counter
 
 
 def _macs(func: Any, args: Any, kwargs: Any, output: Any) -> int:

@@ -78,6 +78,7 @@ class CompiledQuantizer:
         with _without_logs(), MacCounter() as counter:
             outputs = _call(self._compiled, args, kwargs)
         self._session.macs += counter.macs
+        self._session.int8_macs += counter.int8_macs
         return outputs
 
     def convert(self) -> CompiledModel:

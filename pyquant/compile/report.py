@@ -25,7 +25,8 @@ class SubgraphReport:
         observed: Calls that calibrated it.
         calls: Calls in all.
         macs: Multiply-adds of the calls that the report covers.
-        int8_macs: How many of them are done in int8.
+        int8_macs: How many of them are done in int8: by Programs, and by dynamic layers, whatever
+            the state.
         float_operators: What runs in float inside of an int8 subgraph, and why.
     """
 
@@ -58,24 +59,33 @@ class CompileReport:
         macs: Multiply-adds: of the calibration calls of a ``CompiledQuantizer``, with what runs
             outside of subgraphs; else those of all calls of the subgraphs.
         outside_macs: How many of them run outside of subgraphs.
+        outside_int8_macs: How many of those dynamic layers do.
     """
 
     subgraphs: tuple[SubgraphReport, ...]
     graph_breaks: tuple[GraphBreak, ...]
     macs: int
     outside_macs: int
+    outside_int8_macs: int
+
+    @property
+    def int8_macs(self) -> int:
+        """How many multiply-adds are done in int8."""
+        return self.outside_int8_macs + sum(entry.int8_macs for entry in self.subgraphs)
 
     @property
     def int8_share(self) -> float:
-        """The share of the multiply-adds that is done in int8, 0 to 1."""
-        done = sum(subgraph.int8_macs for subgraph in self.subgraphs)
-        return done / self.macs if self.macs else 0.0
+        """The share of the multiply-adds that is done in int8, 0 to 1: by Programs, and by the
+        layers of ``quantize_dynamic`` wherever they run.
+        """
+        return self.int8_macs / self.macs if self.macs else 0.0
 
     def __str__(self) -> str:
-        done = sum(subgraph.int8_macs for subgraph in self.subgraphs)
-        lines = [f"{_percent(done, self.macs)} of the multiply-adds run in int8"]
+        lines = [f"{_percent(self.int8_macs, self.macs)} of the multiply-adds run in int8"]
         if self.outside_macs:
-            lines.append(f"{_percent(self.outside_macs, self.macs)} run outside of subgraphs")
+            share = f", {_percent(self.outside_int8_macs, self.outside_macs)} of these in int8"
+            outside = f"{_percent(self.outside_macs, self.macs)} run outside of subgraphs"
+            lines.append(outside + share * bool(self.outside_int8_macs))
         lines += [f"\nsubgraphs: {len(self.subgraphs)}", *map(str, self.subgraphs)]
         if self.graph_breaks:
             lines += [f"\ngraph breaks: {len(self.graph_breaks)}", *map(str, self.graph_breaks)]
@@ -101,7 +111,7 @@ def compile_report(model: nn.Module) -> CompileReport:
     graphs = [graph for graph, _, _ in routes]
     breaks = dict.fromkeys(graph.graph_break for graph in graphs if graph.graph_break is not None)
     macs = sum(subgraph.macs for subgraph in subgraphs)
-    return CompileReport(subgraphs, tuple(breaks), macs, 0)
+    return CompileReport(subgraphs, tuple(breaks), macs, 0, 0)
 
 
 def session_report(session: Session) -> CompileReport:
@@ -112,8 +122,15 @@ def session_report(session: Session) -> CompileReport:
         for route in graph.routes
     ]
     subgraphs = _subgraphs(routes)
-    outside = session.macs - sum(subgraph.macs for subgraph in subgraphs)
-    return CompileReport(subgraphs, tuple(session.graph_breaks), session.macs, max(outside, 0))
+    inside = sum(calls * route.macs for _, route, calls in routes)
+    int8_inside = sum(calls * route.int8_macs for _, route, calls in routes)
+    return CompileReport(
+        subgraphs,
+        tuple(session.graph_breaks),
+        session.macs,
+        max(session.macs - inside, 0),
+        max(session.int8_macs - int8_inside, 0),
+    )
 
 
 def _ordered(graphs: Iterable[CapturedGraph]) -> list[CapturedGraph]:
@@ -133,13 +150,9 @@ def _entry(key: object, group: Sequence[tuple[CapturedGraph, Route, int]]) -> Su
     calls = sum(route.calls for _, route, _ in group)
     macs = sum(count * route.macs for _, route, count in group)
     graph, first, _ = group[0]
+    done = round(sum(count * _int8_macs(route) for _, route, count in group))
     if not isinstance(key, Subgraph):
-        return SubgraphReport(graph.location, "float", first.reason, 0, calls, macs, 0)
-    done = 0.0
-    for _, route, count in group:
-        variant = route.variant
-        if variant is not None and variant.macs:
-            done += count * route.macs * (variant.int8_macs / variant.macs)
+        return SubgraphReport(graph.location, "float", first.reason, 0, calls, macs, done)
     modules = [variant.module for variant in key.variants if variant.module is not None]
     stayed = dict.fromkeys(operator for module in modules for operator in module.float_operators)
     return SubgraphReport(
@@ -149,9 +162,16 @@ def _entry(key: object, group: Sequence[tuple[CapturedGraph, Route, int]]) -> Su
         key.observed,
         calls,
         macs,
-        round(done) if key.state == "int8" else 0,
+        done,
         tuple(stayed),
     )
+
+
+def _int8_macs(route: Route) -> float:
+    """Of one call; a variant may have been made from other inputs."""
+    if route.variant is None or not route.variant.macs:
+        return route.int8_macs
+    return route.macs * route.variant.int8_macs / route.variant.macs
 
 
 def _percent(part: int, whole: int) -> str:

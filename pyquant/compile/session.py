@@ -48,6 +48,7 @@ class Session:
         graph_breaks: What ended graphs, as it came.
         macs: Multiply-adds of all calibration calls, also outside of subgraphs, if the caller
             counts them.
+        int8_macs: How many of them are those of dynamic layers.
         kept: The names in ``keep_float`` that were found.
         converted: Calibration has ended: what is new from now on stays float.
     """
@@ -58,7 +59,7 @@ class Session:
         self.kept: set[str] = set()
         self.graphs: WeakSet[CapturedGraph] = WeakSet()
         self.graph_breaks: dict[GraphBreak, None] = {}
-        self.macs = 0
+        self.macs = self.int8_macs = 0
         self.converted = False
         self._variants: WeakValueDictionary[Hashable, Variant] = WeakValueDictionary()
         self._subgraphs: WeakValueDictionary[Hashable, Subgraph] = WeakValueDictionary()
@@ -205,7 +206,9 @@ class Session:
             subgraph = self._subgraphs[key] = Subgraph(location)
             if self.converted:
                 subgraph.leave_float(NOT_CALIBRATED)
-        variant = subgraph.add(prepared, route.frozen.module, route.macs, self.options)
+        variant = subgraph.add(
+            prepared, route.frozen.module, route.macs, route.int8_macs, self.options
+        )
         self._variants[exact] = variant
         return variant
 

@@ -26,16 +26,21 @@ class Variant:
     Attributes:
         module: Its int8 form, once there is one.
         macs: Multiply-adds of one call on the inputs that it was made from.
-        int8_macs: How many of them its Programs do.
+        int8_macs: How many of them dynamic layers do, and its Programs.
     """
 
     def __init__(
-        self, subgraph: Subgraph, prepared: fx.GraphModule, float_module: fx.GraphModule, macs: int
+        self,
+        subgraph: Subgraph,
+        prepared: fx.GraphModule,
+        float_module: fx.GraphModule,
+        macs: int,
+        int8_macs: int,
     ) -> None:
         self.subgraph = subgraph
         self.module: QuantizedModule | None = None
         self.macs = macs
-        self.int8_macs = 0
+        self.int8_macs = int8_macs
         self._float_module = float_module
         self._prepared: fx.GraphModule | None = prepared
         self._run = CalibrationRun(prepared)
@@ -67,7 +72,7 @@ class Variant:
         counted = sum(
             multiply_adds(program, node) for program in programs for node in program.nodes
         )
-        self.int8_macs = min(self.macs, counted)
+        self.int8_macs = min(self.macs, self.int8_macs + counted)
         self.module = module
         self.release()
 
@@ -113,11 +118,12 @@ class Subgraph:
         prepared: fx.GraphModule,
         float_module: fx.GraphModule,
         macs: int,
+        int8_macs: int,
         options: CompileOptions,
     ) -> Variant:
         """Another variant; it is converted at once if the others are."""
         self._share_observers(prepared)
-        variant = Variant(self, prepared, float_module, macs)
+        variant = Variant(self, prepared, float_module, macs, int8_macs)
         self.variants.append(variant)
         if self.state == "int8":
             self._convert([variant], options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
 from pyquant import _C
 from pyquant.dynamic.packing import (
     DynamicModule,
     PackedCache,
+    calls_operators,
     dense_float32,
     quantize_rows,
     workspace,
@@ -37,6 +39,11 @@ def dynamic_linear(x: Tensor, values: Tensor, scales: Tensor, bias: Tensor | Non
 @dynamic_linear.register_fake
 def _(x: Tensor, values: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], values.shape[0]))
+
+
+@register_flop_formula(torch.ops.pyquant.dynamic_linear)
+def _(x: torch.Size, values: torch.Size, *_: object, **__: object) -> int:
+    return 2 * x.numel() * values[0]
 
 
 class DynamicLinear(DynamicModule):
@@ -82,7 +89,7 @@ class DynamicLinear(DynamicModule):
         Raises:
             InvalidInputError: A wrong shape, or no dense floating tensor on the CPU.
         """
-        if torch.compiler.is_compiling():
+        if calls_operators():
             compiled: Tensor = dynamic_linear(x, self.weight, self.scales, self.bias)
             return compiled
         if self._packed is None:

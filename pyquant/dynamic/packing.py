@@ -44,6 +44,13 @@ def dense_float32(x: Tensor, layer: nn.Module) -> Tensor:
     return x.detach().to(torch.float32).contiguous()
 
 
+def calls_operators() -> bool:
+    """Whether layers call their operators: a graph is being made, or a mode watches operators, as
+    torch's FLOP counter does. Else they call the kernels, with less overhead.
+    """
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
 _local = threading.local()
 
 

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.flop_counter import register_flop_formula
 
 from pyquant import _C
 from pyquant.dynamic.packing import (
     DynamicModule,
     PackedCache,
+    calls_operators,
     dense_float32,
     quantize_rows,
     workspace,
@@ -116,13 +118,27 @@ def _(
     return y, x.new_empty(h.shape), last
 
 
+@register_flop_formula(torch.ops.pyquant.dynamic_recurrent)
+def _(
+    x: torch.Size,
+    batch_sizes: torch.Size | None,
+    h: torch.Size,
+    c: torch.Size | None,
+    weights: Sequence[torch.Size],
+    *_: object,
+    **__: object,
+) -> int:
+    # Every step of every sequence meets all matrices; scales and biases are vectors.
+    return 2 * x[:-1].numel() * sum(shape.numel() for shape in weights if len(shape) == 2)
+
+
 def operator_for(x: Tensor, layer: nn.Module) -> Any:
-    """What runs on ``x``: the operator where a graph is being made, else the function in it.
+    """What runs on ``x``: the operator where it must be seen, else the function in it.
 
     Raises:
         InvalidInputError: The kernels cannot read ``x``.
     """
-    if torch.compiler.is_compiling():
+    if calls_operators():
         return dynamic_recurrent
     dense_float32(x[:0], layer)
     return run_recurrent
