@@ -40,7 +40,7 @@ class SliceLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """quint8 to quint8, dense."""
-        y = torch.ops.aten.slice.Tensor(x, self.dim, self.begin, self.end)
+        y: Tensor = torch.ops.aten.slice.Tensor(x, self.dim, self.begin, self.end)
         if y.dim() == 4:
             return y.contiguous(memory_format=torch.channels_last)
         return y.contiguous()
