@@ -275,7 +275,7 @@ def _concat(module: QdqModule, node: Node) -> _Compute:
 def _slice(module: QdqModule, node: Node) -> _Compute:
     op: Any = node.op
     dim = torch_dim(op.axis, len(module.program.tensors[node.output].shape))
-    return lambda x: x.narrow(dim, op.begin, op.end - op.begin)
+    return lambda x: torch.ops.aten.slice.Tensor(x, dim, op.begin, op.end or None)
 
 
 def _channel_shuffle(_module: QdqModule, node: Node) -> _Compute:

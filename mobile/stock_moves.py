@@ -36,11 +36,11 @@ class SliceLayer(nn.Module):
 
     def __init__(self, op: ops.Slice, rank: int) -> None:
         super().__init__()
-        self.dim, self.begin, self.size = torch_dim(op.axis, rank), op.begin, op.end - op.begin
+        self.dim, self.begin, self.end = torch_dim(op.axis, rank), op.begin, op.end or None
 
     def forward(self, x: Tensor) -> Tensor:
         """quint8 to quint8, dense."""
-        y = x.narrow(self.dim, self.begin, self.size)
+        y: Tensor = torch.ops.aten.slice.Tensor(x, self.dim, self.begin, self.end)
         if y.dim() == 4:
             return y.contiguous(memory_format=torch.channels_last)
         return y.contiguous()

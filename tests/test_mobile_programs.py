@@ -208,7 +208,7 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
                 return np.stack(values, -1).reshape(*q.shape[:-1], -1)
             return np.concatenate(values, op.axis)
         case ops.Slice():
-            return q.take(range(op.begin, op.end), op.axis)
+            return q[(slice(None),) * op.axis + (slice(op.begin, op.end or None),)]
         case ops.ChannelShuffle():
             grouped = q.reshape(*q.shape[:3], op.groups, -1)
             return grouped.swapaxes(3, 4).reshape(q.shape)

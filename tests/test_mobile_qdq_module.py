@@ -89,6 +89,8 @@ MOVES: dict[str, tuple[ops.Op, tuple[int, ...]]] = {
     "reshape": (ops.Reshape((4, 24, -1)), (2, 24, 12, 4)),
     "slice": (ops.Slice(3, 2, 5), (2, 12, 12, 3)),
     "slice_rows": (ops.Slice(1, 4, 12), (2, 8, 12, 8)),
+    "slice_from_the_end": (ops.Slice(2, -5, -1), (2, 12, 4, 8)),
+    "slice_to_the_end": (ops.Slice(1, 1, 0), (2, 11, 12, 8)),
     "shuffle": (ops.ChannelShuffle(4), (2, 12, 12, 8)),
     "nearest": (ops.ResizeNearest(scale_h=2.0, scale_w=1.5), (2, 24, 18, 8)),
     "bilinear": (ops.ResizeBilinear(7, 20), (2, 7, 20, 8)),

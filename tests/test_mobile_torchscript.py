@@ -407,6 +407,8 @@ def test_export_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
     "slice": ([ops.Slice(3, 1, 5)], (2, 7, 8, 4)),
     "slice of rows": ([ops.Slice(1, 2, 6)], (2, 4, 8, 6)),
+    "slice from the end": ([ops.Slice(2, -3, -1)], (2, 7, 2, 6)),
+    "slice to the end": ([ops.Slice(1, 1, 0)], (2, 6, 8, 6)),
     "shuffle": ([ops.ChannelShuffle(3)], (2, 7, 8, 6)),
     "concat": ([ops.Concat(3)], (2, 7, 8, 12)),
     "concat of columns": ([ops.Concat(2)], (2, 7, 16, 6)),

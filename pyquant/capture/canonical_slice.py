@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from itertools import accumulate
 
 import torch
@@ -35,8 +36,9 @@ def canonicalize_slice(module: fx.GraphModule) -> None:
         elif is_call(node, _aten.narrow.default):
             values = arguments(node)
             dim, start, length = (values[name] for name in ("dim", "start", "length"))
-            if dim != 0 and start >= 0:
-                args = (values["self"], dim, start, start + length)
+            if dim != 0:
+                end = start + length
+                args = (values["self"], dim, start, sys.maxsize if start < 0 == end else end)
                 replace(node, insert_call(node, _aten.slice.Tensor, args, node))
     module.graph.eliminate_dead_code()
 

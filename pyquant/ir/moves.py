@@ -96,17 +96,25 @@ def _concat(graph: QuantizedGraph, node: Node) -> Moved | None:
 
 
 def _slice(graph: QuantizedGraph, node: Node) -> ops.Op | None:
-    dim = int(argument(node, 1, "dim", 0))
-    if argument(node, 4, "step", 1) != 1:
+    source, dim = cast(Node, node.args[0]), int(argument(node, 1, "dim", 0))
+    size, kept = graph.shape(source)[dim], graph.shape(node)[dim]
+    if argument(node, 4, "step", 1) != 1 or kept == 0:
         return None
-    source = cast(Node, node.args[0])
-    size = graph.shape(source)[dim]
     begin = int(argument(node, 2, "start", None) or 0)
-    begin = min(max(begin + size if begin < 0 else begin, 0), size)
-    end = begin + graph.shape(node)[dim]
-    if end - begin == size:
+    end = argument(node, 3, "end", None)
+    end = ops.Slice.TO_THE_END if end is None or end >= _OPEN_END else int(end)
+    axis = _axis(graph, source, dim)
+    if len(graph.shape(source)) == 4 and axis == 3:
+        # The number of channels stays, so bounds can be absolute, and clamped.
+        begin = max(begin + size, 0) if begin < 0 else begin
+        end = begin + kept
+        whole = kept == size
+    else:
+        whole = (begin, end) == (0, ops.Slice.TO_THE_END)
+    if whole:
         return _identity(graph, node)
-    return ops.Slice(_axis(graph, source, dim), begin, end) if begin < end else None
+    # Bounds outside of the example are clamped; they may lie inside of another input.
+    return ops.Slice(axis, begin, end) if -size <= begin and end <= size else None
 
 
 def _split_part(graph: QuantizedGraph, node: Node) -> Moved | None:
@@ -144,6 +152,9 @@ def _resize_nearest(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     resize = resize_target(node, 2)
     return None if resize is None else ops.ResizeNearest(*resize)
 
+
+#: ATen writes the largest int64 for "to the end"; no axis is longer than this.
+_OPEN_END = 2**31 - 1
 
 #: How a q/dq graph that ``pyquant.prepare`` did not make splits a tensor.
 SPLITS = (

@@ -132,8 +132,13 @@ class Concat:
 
 @dataclass(frozen=True)
 class Slice:
-    """The elements ``begin <= i < end`` along an axis, as in :class:`Concat`."""
+    """The elements ``begin <= i < end`` along an axis, as in :class:`Concat`.
 
+    ``begin < 0`` and ``end <= 0`` count from the end of the axis (an ``end`` of 0 is the end
+    itself), so that they fit inputs of any size.
+    """
+
+    TO_THE_END: ClassVar[int] = 0
     axis: int = 3
     begin: int = 0
     end: int = 1

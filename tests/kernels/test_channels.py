@@ -62,11 +62,26 @@ def test_slice(
     workers: int,
 ) -> None:
     axis = data.draw(st.sampled_from((len(shape) - 1, *range(len(shape)))))
-    begin = data.draw(st.integers(0, shape[axis] - 1))
-    op = ops.Slice(axis, begin, data.draw(st.integers(begin + 1, shape[axis])))
+    size = shape[axis]
+    begin = data.draw(st.integers(0, size - 1))
+    end = data.draw(st.integers(begin + 1, size))
+    # Each bound counted from the begin or from the end of the axis.
+    begin -= size * data.draw(st.integers(0, 1))
+    end -= size * data.draw(st.integers(0, 1))
+    op = ops.Slice(axis, begin, end)
     x = uint8(seed, shape)
-    result = kernel(engine, op, [qp], qp, threads=workers)(torch.from_numpy(x))
-    assert_equal(result, reference.slice_axis(op, x), context=op)
+    prepared = kernel(engine, op, [qp], qp, threads=workers)
+    assert_equal(prepared(torch.from_numpy(x)), reference.slice_axis(op, x), context=op)
+    # The same operator on another size: Python's slice, or an error where Python clamps.
+    size = data.draw(st.integers(1, size + 3))
+    x = uint8(seed, (*shape[:axis], size, *shape[axis + 1 :]))
+    first = begin + size if begin < 0 else begin
+    last = end + size if end <= 0 else end
+    if 0 <= first < last <= size:
+        assert_equal(prepared(torch.from_numpy(x)), reference.slice_axis(op, x), context=op)
+    else:
+        with pytest.raises(InvalidInputError, match=r"Slice.*(empty|outside)"):
+            prepared(torch.from_numpy(x))
 
 
 @engines_for("ChannelShuffle")
@@ -95,7 +110,8 @@ def test_as_many_inputs_as_a_concat_takes() -> None:
         (ops.Concat(), [Q, QParams(0.5, 4)], "same qparams"),
         (ops.Concat(), [Q, None], "not uint8"),
         (ops.Slice(3, 2, 2), [Q], "empty"),
-        (ops.Slice(3, -1, 2), [Q], "begins below 0"),
+        (ops.Slice(3, -1, -1), [Q], "-1 to -1 is empty"),
+        (ops.Slice(3, -3, -(2**31)), [Q], "empty"),
         (ops.ChannelShuffle(0), [Q], "positive"),
     ],
 )
@@ -114,6 +130,11 @@ def test_bad_operators_are_refused(op: ops.Op, inputs: list[Any], why: str) -> N
         (ops.Concat(3, True), [(1, 2, 2, 3), (1, 2, 2, 4)], "does not fit"),
         (ops.Concat(1, True), [(1, 2, 2, 3)] * 2, "innermost"),
         (ops.Slice(3, 0, 4), [(1, 2, 2, 3)], "outside"),
+        (ops.Slice(3, -4, 0), [(1, 2, 2, 3)], "-4 to the end of axis 3 is outside"),
+        (ops.Slice(3, -(2**31), 2**31 - 1), [(1, 2, 2, 3)], "outside"),
+        (ops.Slice(3, 0, -(2**31)), [(1, 2, 2, 3)], "empty"),
+        (ops.Slice(1, 1, -1), [(1, 2, 2, 3)], "1 to -1 of axis 1 is empty"),
+        (ops.Slice(0, 3, 0), [(1, 2, 2, 3)], "empty"),
         (ops.Slice(9, 0, 1), [(1, 2, 2, 3)], "no axis 9"),
         (ops.ChannelShuffle(2), [(1, 2, 2, 3)], "divide"),
         (ops.ChannelShuffle(2), [(4, 4)], "4 dimensions"),

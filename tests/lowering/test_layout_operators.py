@@ -24,6 +24,7 @@ from lowering.quantizers import (
     steps_apart,
 )
 from pyquant.capture import capture
+from pyquant.errors import InvalidInputError
 from pyquant.ir import ops
 
 
@@ -57,7 +58,7 @@ MOVES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...], list[ops.Op]
     "cat of rows": (
         lambda x: torch.cat([x, x[:, :, 1:]], -2),
         SHAPE,
-        [ops.Slice(1, 1, 9), ops.Concat(1)],
+        [ops.Slice(1, 1, 0), ops.Concat(1)],
     ),
     "cat of rank 2": (lambda x: torch.cat([x, x], 1), (3, 7), [ops.Concat(1)]),
 }
@@ -269,3 +270,65 @@ def test_frozen_batch_norm_is_folded() -> None:
         captured = capture(model, IMAGE)(*IMAGE)
         assert torch.allclose(captured, model(*IMAGE), atol=1e-5)
         assert sqnr(model(*IMAGE), graph(*IMAGE)) >= 25
+
+
+class Cut(nn.Module):
+    """A convolution, a cut, and a convolution behind it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.function, self.last = Stem(6), function, nn.Conv2d(6, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(self.function(self.stem(x)))
+        return result
+
+
+#: name: the cut, and what it is in the Program.
+CUTS: dict[str, tuple[Callable[[Tensor], Tensor], ops.Slice]] = {
+    "inside": (lambda x: x[..., 1:-1], ops.Slice(2, 1, -1)),
+    "to the end": (lambda x: x[:, :, 1:], ops.Slice(1, 1, 0)),
+    "the last images": (lambda x: x[-2:], ops.Slice(0, -2, 0)),
+    "from the end": (lambda x: x[:, :, -5:-1], ops.Slice(1, -5, -1)),
+    "all of the example": (lambda x: x[:, :, -9:], ops.Slice(1, -9, 0)),
+    "up to an index": (lambda x: x[..., -6:5], ops.Slice(2, -6, 5)),
+    "absolute": (lambda x: x[..., 2:6], ops.Slice(2, 2, 6)),
+    "narrow": (lambda x: x.narrow(2, -3, 2), ops.Slice(1, -3, -1)),
+    "narrow to the end": (lambda x: x.narrow(3, -3, 3), ops.Slice(2, -3, 0)),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_bounds_that_count_from_the_end_fit_other_sizes(name: str) -> None:
+    function, expected = CUTS[name]
+    torch.manual_seed(6)
+    model = Cut(function).eval()
+    graph = by_pyquant(model, (torch.randn(2, 3, 9, 8),))
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    assert lowered.program is not None
+    slices = [node.op for node in lowered.program.nodes if isinstance(node.op, ops.Slice)]
+    assert slices == [expected]
+    for shape in [(2, 3, 9, 8), (5, 3, 12, 7), (3, 3, 10, 10)]:
+        x = torch.randn(shape)
+        with torch.no_grad():
+            assert lowered(x).shape == model(x).shape
+        assert steps_apart(graph, lowered, x) <= 1.01
+
+
+def test_bounds_that_the_example_clamps_stay_float() -> None:
+    # As an operator for this size they would be wrong for a larger one.
+    model = Cut(lambda x: x[:, :, -20:-1]).eval()
+    graph = by_pyquant(model, (torch.randn(2, 3, 9, 8),))
+    lowered = pyquant.lower(graph)
+    assert lowered.program is None
+    for height in (9, 30):
+        x = torch.randn(2, 3, height, 8)
+        assert lowered(x).shape == model(x).shape
+        assert steps_apart(graph, lowered, x) <= 1.01
+
+
+def test_a_cut_of_more_than_there_is_names_the_operator() -> None:
+    lowered = by_pyquant(Cut(lambda x: x[:, :, 3:-3]).eval(), (torch.randn(2, 3, 9, 8),))
+    with pytest.raises(InvalidInputError, match=r"Slice 'slice.*3 to -3 of axis 1 is empty"):
+        pyquant.lower(lowered)(torch.randn(2, 3, 6, 8))

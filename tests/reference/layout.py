@@ -49,8 +49,8 @@ def concat(op: Concat, inputs: Sequence[UInt8]) -> UInt8:
 
 
 def slice_axis(op: Slice, x: UInt8) -> UInt8:
-    """``begin <= i < end`` of an axis."""
-    return np.take(x, range(op.begin, op.end), op.axis)
+    """``begin <= i < end`` of an axis, as Python slices; an end of 0 is the end of the axis."""
+    return x[(slice(None),) * op.axis + (slice(op.begin, op.end or None),)]
 
 
 def channel_shuffle(op: ChannelShuffle, x: UInt8) -> UInt8:

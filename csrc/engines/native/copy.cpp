@@ -106,10 +106,11 @@ class BoundSlice final : public BoundKernel {
   BoundSlice(const Operator& op, std::span<const Shape> inputs, const Shape& output,
              int /*threads*/) {
     const auto& slice = std::get<Slice>(op.attributes);
+    const auto axis = static_cast<std::size_t>(slice.axis);
     rows_ = outer_elements(output, slice.axis);
     const std::int64_t bytes = output.elements() / rows_;
-    const std::int64_t inner = bytes / (slice.end - slice.begin);
-    from_ = {bytes, inputs[0].elements() / rows_, slice.begin * inner};
+    const std::int64_t inner = bytes / output[axis];
+    from_ = {bytes, inputs[0].elements() / rows_, slice.begin_in(inputs[0][axis]) * inner};
   }
 
   void run(const RunArgs& args) override {

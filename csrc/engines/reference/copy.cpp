@@ -114,8 +114,10 @@ void run_slice(const Operator& op, std::span<const ConstTensorView> inputs,
     inner *= from[i];
   }
   const std::int64_t outer = output.shape.elements() / (output.shape[axis] * inner);
+  const std::int64_t begin = slice.begin_in(from[axis]);
+  const std::int64_t end = slice.end_in(from[axis]);
   for (std::int64_t i = 0; i < outer; ++i) {
-    for (std::int64_t j = slice.begin; j < slice.end; ++j) {
+    for (std::int64_t j = begin; j < end; ++j) {
       for (std::int64_t k = 0; k < inner; ++k) {
         *y++ = x[(i * from[axis] + j) * inner + k];
       }

@@ -123,9 +123,16 @@ struct Concat {
 };
 
 // uint8 -> the elements begin <= i < end along `axis` (as in Concat), with the input's qparams.
+// A bound that is not a plain index counts from the end of the axis, whatever its size in this run:
+// begin < 0, and end <= 0, where 0 is the end itself. Bounds outside of the axis are not clamped
+// but refused, as is an empty range.
 struct Slice {
   std::int32_t axis = 3;
   std::int32_t begin = 0, end = 1;
+
+  // The bounds as plain indices into an axis of `size` elements.
+  std::int64_t begin_in(std::int64_t size) const { return begin < 0 ? size + begin : begin; }
+  std::int64_t end_in(std::int64_t size) const { return end <= 0 ? size + end : end; }
 };
 
 // uint8 [N, H, W, C] -> the same shape with the input's qparams. Channel g * (C / groups) + i of
