@@ -53,6 +53,7 @@ def run(*command: str | Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
+        cwd=Path(__file__).parent,  # where no source folder hides the installed package
     )
     assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
     return result.stdout

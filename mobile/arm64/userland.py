@@ -72,7 +72,7 @@ def userland(version: str, cache: Path, say: Callable[[str], None]) -> Userland:
         _unpack_debian(debian, folder / "debian")
         say(f"fetching {', '.join(release.wheels[:-1])} for ARM64, 60 to 150 MB")
         _fetch_wheels(release, folder / "site")
-        say(f"importing torch {version} for the first time, half a minute")
+        say(f"importing torch {version} for the first time, a minute or two")
         # It must write byte code, whatever this process was told.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         _run(command, "the emulated Python", environment)
