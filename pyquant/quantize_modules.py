@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from pyquant.api import lower
 from pyquant.capture.export import eval_mode
 from pyquant.errors import CalibrationError, CaptureError, PyquantError, QuantizationError
 from pyquant.module_call import FlatModule, ModuleCall, UnflatModule
+from pyquant.module_names import did_you_mean, enclosing_module
 from pyquant.progress import tracked
 from pyquant.quantization import QuantizationConfig, convert, prepare
 from pyquant.quantization.calibrate import CalibrationRun
@@ -206,22 +206,17 @@ def _select(model: nn.Module, names: str | Sequence[str]) -> list[tuple[str, nn.
     paths = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     chosen: set[str] = set()
     for pattern in [names] if isinstance(names, str) else names:
-        found = [path for path in paths if fnmatchcase(path, pattern)]
+        found = {path for path in paths if fnmatchcase(path, pattern)}
         if not found:
-            near = difflib.get_close_matches(pattern, paths, n=5, cutoff=0.5) or paths[:5]
-            raise QuantizationError(
-                f"no submodule matches {pattern!r}: did you mean {', '.join(map(repr, near))}?"
-            )
-        chosen.update(path for path in found if _outer(path, found) is None)
+            near = did_you_mean(pattern, paths)
+            hint = near or f"did you mean {', '.join(map(repr, paths[:5]))}?"
+            raise QuantizationError(f"no submodule matches {pattern!r}: {hint}")
+        chosen.update(path for path in found if enclosing_module(path, found) is None)
     if not chosen:
         raise QuantizationError("names is empty: say which submodules to quantize")
     for path in sorted(chosen):
-        outer = _outer(path, chosen)
+        outer = enclosing_module(path, chosen)
         if outer is not None:
             raise QuantizationError(f"'{path}' is inside of '{outer}', which is chosen too")
     modules = {id(model.get_submodule(path)): path for path in sorted(chosen, reverse=True)}
     return [(path, model.get_submodule(path)) for path in sorted(modules.values(), key=paths.index)]
-
-
-def _outer(path: str, others: Iterable[str]) -> str | None:
-    return next((other for other in others if path.startswith(f"{other}.")), None)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The flow. A module belongs to the longest name that it begins with, and may import modules of
 #: its own stage and of earlier ones.
 STAGES: list[list[str]] = [
-    ["pyquant.errors", "pyquant.version", "pyquant.progress"],
+    ["pyquant.errors", "pyquant.version", "pyquant.progress", "pyquant.module_names"],
     ["pyquant.write_file"],
     ["pyquant._C", "pyquant.ir.ops", "pyquant.ir.program", "pyquant.ir.program_generated"],
     ["pyquant.dynamic"],

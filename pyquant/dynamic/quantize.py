@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,6 +25,7 @@ from pyquant.dynamic.recurrent import (
     DynamicRNNCell,
 )
 from pyquant.errors import PyquantError, QuantizationError, UnsupportedError
+from pyquant.module_names import did_you_mean, enclosing_module
 
 #: What stands for what.
 DYNAMIC_MODULES: dict[type[nn.Module], type[DynamicModule]] = {
@@ -142,7 +142,7 @@ def _choose(model: nn.Module, layers: Iterable[type[nn.Module] | str] | None) ->
         selected = set()
         for entry in wanted:
             selected |= _matches(entry, modules, supported)
-    return [name for name in modules if name in selected and not _is_inside(name, selected)]
+    return [name for name in modules if name in selected and not enclosing_module(name, selected)]
 
 
 def _matches(entry: Any, modules: dict[str, nn.Module], supported: set[str]) -> set[str]:
@@ -158,21 +158,17 @@ def _matches(entry: Any, modules: dict[str, nn.Module], supported: set[str]) -> 
         return found
     roots = {name for name in modules if name and fnmatchcase(name, entry)}
     if not roots:
-        near = difflib.get_close_matches(entry, [name for name in modules if name], cutoff=0.5)
-        hint = f": did you mean {', '.join(map(repr, near))}?" if near else ""
-        raise QuantizationError(f"no module of the model matches {entry!r}{hint}")
-    found = {name for name in supported if name in roots or _is_inside(name, roots)}
+        near = did_you_mean(entry, filter(None, modules))
+        raise QuantizationError(
+            f"no module of the model matches {entry!r}" + (f": {near}" if near else "")
+        )
+    found = {name for name in supported if name in roots or enclosing_module(name, roots)}
     if not found:
         kinds = ", ".join(sorted({type(modules[name]).__name__ for name in roots}))
         raise UnsupportedError(
             f"{entry!r} is {kinds}, with nothing in it that quantize_dynamic supports: {_types()}"
         )
     return found
-
-
-def _is_inside(name: str, outer: set[str]) -> bool:
-    parts = name.split(".")
-    return any(".".join(parts[:count]) in outer for count in range(1, len(parts)))
 
 
 def _subclasses(entry: type[nn.Module], modules: dict[str, nn.Module]) -> str:
@@ -236,7 +232,7 @@ def report(model: nn.Module) -> DynamicReport:
     layers, inside = [], set[str]()
     for name, module in model.named_modules():
         is_int8 = isinstance(module, DynamicModule)
-        if _is_inside(name, inside) or ("" in inside and name):
+        if enclosing_module(name, inside) or ("" in inside and name):
             continue
         if is_int8:
             inside.add(name)

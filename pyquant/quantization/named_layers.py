@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import fx
 
 from pyquant.capture.node import WEIGHTED, arguments, is_call, value_of
 from pyquant.errors import QuantizationError
+from pyquant.module_names import did_you_mean
 from pyquant.quantization.patterns import PATTERNS, Pattern
 
 _aten = torch.ops.aten
@@ -139,11 +139,8 @@ def _unknown(layers: Sequence[Layer], pattern: str) -> str:
         for name in (layer.name, *layer.modules, layer.operators[0])
         if name
     }
-    near = difflib.get_close_matches(pattern, sorted(names), n=5, cutoff=0.5)
-    if near:
-        hint = f"did you mean {', '.join(map(repr, near))}?"
-    else:
-        hint = f"names are as {', '.join(repr(layer.name) for layer in layers[:5])}"
+    examples = ", ".join(repr(layer.name) for layer in layers[:5])
+    hint = did_you_mean(pattern, sorted(names)) or f"names are as {examples}"
     return f"no layer, module or operator of the model matches {pattern!r}: {hint}"
 
 
