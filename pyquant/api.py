@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from pyquant.errors import LoweringError
 from pyquant.ir.lower import lower_graph
 from pyquant.ir.serialize import load as load_program
 from pyquant.quantization import QuantizationConfig, adaround, calibrate, convert, prepare
+from pyquant.targets.exported_file import load_exported
 from pyquant.targets.program_module import ProgramModule
 from pyquant.targets.quantized_module import QuantizedModule, assemble
 from pyquant.torch_ao import import_torch_ao
@@ -115,13 +117,18 @@ def migrate(
 
 
 def load(path: str | os.PathLike[str], *, engine: str = "auto") -> QuantizedModule:
-    """Loads a ``model.pyq``.
+    """Loads what ``save`` wrote: a ``model.pyq``, or a ``.pt2`` if the path ends so.
+
+    A ``.pyq`` is verified to the last byte. A ``.pt2`` is torch.export's format: open only those
+    that you trust.
 
     Raises:
         IoError: The file cannot be read.
         InvalidProgramError: It is truncated, foreign, too new or inconsistent.
         UnsupportedError: There is no such engine.
     """
+    if Path(path).suffix == ".pt2":
+        return QuantizedModule(*load_exported(path, engine))
     module = ProgramModule(load_program(path), engine)
     return QuantizedModule(module, [module])
 

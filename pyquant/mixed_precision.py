@@ -54,8 +54,8 @@ class MixedPrecision:
     """What :func:`quantize_mixed` found; ``print`` shows the steps as a table.
 
     Attributes:
-        model: Reaches the target. Unless nothing had to stay float32, it cannot be saved as
-            ``.pyq``: it runs in Python and exports to ExecuTorch.
+        model: Reaches the target. Unless nothing had to stay float32, it saves as ``.pt2``, not
+            as ``.pyq``: it runs in Python and exports to ExecuTorch.
         config: With which ``quantize`` makes it again.
         target: The score that was asked for.
         float_score: The float model's.

@@ -159,8 +159,9 @@ def _write(
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise IoError(f"cannot write to {output}: {error.strerror or error}") from error
-        quantized.save(output / "model.pyq")
-        show(f"wrote {output / 'model.pyq'}")
+        path = output / ("model.pyq" if quantized.program is not None else "model.pt2")
+        quantized.save(path)
+        show(f"wrote {path}")
         return
     with stage(f"Exporting to {', '.join(phones)}, and running every file once"):
         bundle = mobile.export(

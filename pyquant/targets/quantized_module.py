@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from pyquant.errors import LoweringError
 from pyquant.ir.lower import FloatOperator, LoweredGraph
 from pyquant.ir.program import Program
 from pyquant.ir.serialize import save
+from pyquant.targets.exported_file import save_exported
 from pyquant.targets.program_module import ProgramModule
 
 
@@ -78,20 +80,29 @@ class QuantizedModule(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes ``model.pyq``, atomically.
+        """Writes ``model.pyq`` or, if part of the model stayed float32, ``model.pt2``, atomically.
+
+        A ``.pyq`` holds one whole Program, for Python and C++. A ``.pt2`` is torch.export's format,
+        with the Programs as constants, for Python.
 
         Raises:
-            LoweringError: Part of the model stayed float32, which a ``.pyq`` cannot hold.
+            LoweringError: The path's ending does not fit the model, or it cannot be exported.
             IoError: The file cannot be written.
         """
-        program = self.program
-        if program is None:
+        exported, program = Path(path).suffix == ".pt2", self.program
+        if exported and isinstance(self.module, GraphModule):
+            save_exported(self.module, self.float_operators, path)
+        elif exported:
+            raise LoweringError(f"{path}: the model is one whole Program; save it as .pyq")
+        elif program is None:
             raise LoweringError(
                 "only a model that is one whole Program can be saved as .pyq; these operators "
-                "stayed float32:\n  " + self._float_report() + "\nRewrite them with operators that "
-                "pyquant quantizes, or move them out of the model (before or behind it)."
+                "stayed float32:\n  " + self._float_report() + "\nSave it as .pt2 for Python; or "
+                "rewrite them with operators that pyquant quantizes, or move them out of the model "
+                "(before or behind it)."
             )
-        save(program, path)
+        else:
+            save(program, path)
 
     def _float_report(self) -> str:
         return "\n  ".join(str(stayed) for stayed in self.float_operators)
