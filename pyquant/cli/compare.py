@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from pyquant.cli.console import decibels, megabytes, milliseconds, new_table, show, stage
-from pyquant.cli.image_options import image_options, preprocessing, sizes
+from pyquant.cli.console import decibels, megabytes, milliseconds, new_table, show
+from pyquant.cli.input_options import InputOptions, input_options
 from pyquant.errors import ExportError
 
 if TYPE_CHECKING:
@@ -29,26 +29,14 @@ _MARKED = 3
 @click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", required=True, metavar="DATA", help="Typical inputs; see above.")
 @click.option("--own", is_flag=True, help="Also quantize one layer at a time; takes minutes.")
-@click.option(
-    "--input-shape", callback=sizes, metavar="NxCxHxW", help="For random data; sizes images too."
-)
-@click.option("--samples", type=click.IntRange(1), default=32, show_default=True)
-@image_options
-@click.option("--weights", type=click.Choice(["default", "none"]), default="default")
+@input_options(samples=32)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def compare(
     model: str,
     targets: tuple[Path, ...],
     data: str,
     own: bool,
-    input_shape: tuple[int, ...] | None,
-    samples: int,
-    preprocess: str | None,
-    resize: int | None,
-    crop: tuple[int, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    weights: str,
+    options: InputOptions,
     as_json: bool,
 ) -> None:
     """Compare TARGETS with the float MODEL, layer by layer and as a whole.
@@ -63,8 +51,6 @@ def compare(
 
     import pyquant
     from pyquant import mobile
-    from pyquant.cli.models import load_model
-    from pyquant.cli.samples import load_samples
     from pyquant.mobile.quiet import quiet
     from pyquant.mobile.targets import model_files
 
@@ -73,13 +59,8 @@ def compare(
     if program is None:
         raise ExportError("the layers are looked at in a .pyq file: name one, or a bundle with one")
     files.remove(program)
-    preparation = preprocessing(preprocess, resize, crop, mean, std, input_shape)
-    with stage(f"Loading {model}"):
-        loaded = load_model(model, pretrained=weights == "default")
-    shape = input_shape
-    if shape is None and loaded.example_inputs is not None:
-        shape = tuple(loaded.example_inputs[0].shape)
-    inputs = load_samples(data, samples, shape, preparation)
+    loaded = options.load_model(model)
+    inputs = options.load_samples(data, loaded)
     batches = list(zip(*(torch.split(value, 8) for value in inputs), strict=True))
     with quiet():
         others = mobile.targets(*files)

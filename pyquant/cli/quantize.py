@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyquant.cli.console import decibels, megabytes, milliseconds, new_table, show, stage
-from pyquant.cli.image_options import image_options, preprocessing, sizes
+from pyquant.cli.input_options import InputOptions, input_options
 from pyquant.cli.output import check_executorch, check_folder
 from pyquant.errors import IoError
 
@@ -35,12 +35,7 @@ def _targets(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
 @click.option("--calib", "data", required=True, metavar="DATA", help="Typical inputs; see above.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--targets", callback=_targets, default=",".join(TARGETS), show_default=True)
-@click.option(
-    "--input-shape", callback=sizes, metavar="NxCxHxW", help="For random data; sizes images too."
-)
-@click.option("--samples", type=click.IntRange(1), default=64, show_default=True)
-@image_options
-@click.option("--weights", type=click.Choice(["default", "none"]), default="default")
+@input_options(samples=64)
 @click.option("--engine", default="auto", show_default=True, help="Measured in the report.")
 @click.option("--adaround", is_flag=True, help="Learn how to round the weights; takes minutes.")
 def quantize(
@@ -48,14 +43,7 @@ def quantize(
     data: str,
     output: Path,
     targets: tuple[str, ...],
-    input_shape: tuple[int, ...] | None,
-    samples: int,
-    preprocess: str | None,
-    resize: int | None,
-    crop: tuple[int, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    weights: str,
+    options: InputOptions,
     engine: str,
     adaround: bool,
 ) -> None:
@@ -69,20 +57,12 @@ def quantize(
     import torch
 
     import pyquant
-    from pyquant.cli.models import load_model
-    from pyquant.cli.samples import load_samples
 
     check_folder(output)
     if "executorch" in targets:
         check_executorch()
-    preparation = preprocessing(preprocess, resize, crop, mean, std, input_shape)
-    with stage(f"Loading {model}"):
-        loaded = load_model(model, pretrained=weights == "default")
-    shape = input_shape
-    if shape is None and loaded.example_inputs is not None:
-        shape = tuple(loaded.example_inputs[0].shape)
-    with stage("Reading the calibration data"):
-        inputs = load_samples(data, samples, shape, preparation)
+    loaded = options.load_model(model)
+    inputs = options.load_samples(data, loaded)
     if data == "random":
         show("[yellow]Calibrated on random numbers: for speed tests only, not for use.[/]")
     examples = tuple(value[:1] for value in inputs)
@@ -97,7 +77,8 @@ def quantize(
     if quantized.program is not None:
         quantized.program.name = loaded.name
     _report(loaded.name, loaded.model, quantized, inputs)
-    _write(quantized, output, targets, examples, preparation if Path(data).is_dir() else None)
+    images = options.preprocessing if Path(data).is_dir() else None
+    _write(quantized, output, targets, examples, images)
 
 
 def _report(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyquant.cli.console import decibels, megabytes, show, stage
-from pyquant.cli.image_options import image_options, preprocessing, sizes
+from pyquant.cli.input_options import InputOptions, input_options
 from pyquant.cli.output import check_file
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ _BATCH = 8
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="An .html file.")
 @click.option("--own/--no-own", default=True, help="Also quantize one layer at a time.")
 @click.option("--title", help="Of the page.")
-@click.option(
-    "--input-shape", callback=sizes, metavar="NxCxHxW", help="For random data; sizes images too."
-)
-@click.option("--samples", type=click.IntRange(1), default=32, show_default=True)
-@image_options
-@click.option("--weights", type=click.Choice(["default", "none"]), default="default")
+@input_options(samples=32)
 def report(
     model: str,
     targets: tuple[Path, ...],
@@ -39,14 +34,7 @@ def report(
     output: Path,
     own: bool,
     title: str | None,
-    input_shape: tuple[int, ...] | None,
-    samples: int,
-    preprocess: str | None,
-    resize: int | None,
-    crop: tuple[int, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    weights: str,
+    options: InputOptions,
 ) -> None:
     """Quantize MODEL and write what became of it as one HTML page.
 
@@ -58,19 +46,12 @@ def report(
     """
     import pyquant
     from pyquant import mobile
-    from pyquant.cli.models import load_model
-    from pyquant.cli.samples import load_samples
     from pyquant.mobile.quiet import quiet
 
     check_file(output)
-    preparation = preprocessing(preprocess, resize, crop, mean, std, input_shape)
-    with stage(f"Loading {model}"):
-        loaded = load_model(model, pretrained=weights == "default")
-    shape = input_shape
-    if shape is None and loaded.example_inputs is not None:
-        shape = tuple(loaded.example_inputs[0].shape)
-    calibration = load_samples(calib, samples, shape, preparation)
-    judged = calibration if data is None else load_samples(data, samples, shape, preparation)
+    loaded = options.load_model(model)
+    calibration = options.load_samples(calib, loaded)
+    judged = calibration if data is None else options.load_samples(data, loaded)
     examples = tuple(value[:1].contiguous() for value in calibration)
     with quiet():
         others = mobile.targets(*targets)
