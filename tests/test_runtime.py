@@ -304,6 +304,31 @@ def test_random_branches_do_not_overwrite_each_other(seed: int) -> None:
         assert_all_equal(module(*inputs), by_kernels(program, *inputs))
 
 
+@pytest.mark.parametrize("isa", _C.isas())
+@pytest.mark.parametrize("kept", [False, True], ids=["dead", "read again"])
+@pytest.mark.parametrize("size", [7, 10, 28])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_sums_in_the_place_of_an_operand(kernel: int, size: int, kept: bool, isa: str) -> None:
+    """Residual blocks; what is read once more at the end must still be there then."""
+    build, shape, pad = ProgramBuilder(), (1, size, size, 64), kernel // 2
+    window = ops.Window(kernel, kernel, 1, 1, pad, pad, pad, pad)
+    x = build.input(build.uint8(shape))
+    first = value = build.conv(x, window, 64, shape)
+    for _ in range(3):
+        branch = build.conv(build.conv(value, window, 64, shape), window, 64, shape)
+        value = build.node(ops.Add(3, 250), [branch, value], build.uint8(shape, 0.1))
+    if kept:
+        value = build.node(ops.Add(3, 250), [value, first], build.uint8(shape))
+    program = build.finish(build.node(table(0), [value], build.uint8(shape)))
+    inputs = torch.randint(0, 256, shape, dtype=torch.uint8)
+    expected = by_kernels(program, inputs)
+    _C.use_isa(isa)
+    try:
+        assert_all_equal(ProgramModule(program, engine="native")(inputs), expected)
+    finally:
+        _C.use_isa("")
+
+
 def test_a_chain_reuses_its_memory() -> None:
     build = ProgramBuilder()
     x = build.input(build.uint8((1, 100_000)))

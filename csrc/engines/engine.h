@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,10 @@ class BoundKernel {
  public:
   virtual ~BoundKernel() = default;
   virtual std::size_t scratch_bytes() const { return 0; }
+  // The input, as an index into RunArgs::inputs, in whose place the output may be: it has the
+  // output's shape and dtype, and each of its bytes is read before that of the output is written,
+  // once, by the same thread. The other inputs are then elsewhere.
+  virtual std::optional<std::size_t> overwritable_input() const { return std::nullopt; }
   virtual void run(const RunArgs& args) = 0;
 
   // The weights that it reads first, if it reads many; and those that the kernel after it reads

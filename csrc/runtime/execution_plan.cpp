@@ -121,17 +121,41 @@ void ExecutionPlan::bind(const Program::Impl& program, int threads) {
   }
 }
 
+// The tensor that nobody reads after this step, and whose memory the step's output may take.
+// last_reads: by root, the last step that reads it.
+std::optional<std::size_t> ExecutionPlan::overwritten_by(
+    std::size_t step, std::span<const std::size_t> last_reads) const {
+  const std::optional<std::size_t> input = steps_[step].kernel->overwritable_input();
+  if (!input) {
+    return std::nullopt;
+  }
+  const std::vector<std::size_t>& inputs = prepared_[step]->inputs;
+  const std::size_t root = roots_[inputs[*input]];
+  const auto reads = std::ranges::count(inputs, root, [&](std::size_t i) { return roots_[i]; });
+  const bool dies = locations_[root].kind == Location::Kind::kArena && last_reads[root] == step;
+  return dies && reads == 1 ? std::optional(root) : std::nullopt;
+}
+
 void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   constexpr std::size_t kNowhere = SIZE_MAX;
   std::vector<Lifetime> lifetimes;
   std::vector<std::size_t> lifetime_of(program.tensors.size(), kNowhere);
   std::vector<std::size_t> scratch_of(steps_.size());
-  const auto touch = [&](std::size_t tensor, std::size_t step) {
+  std::vector<std::size_t> last_reads(program.tensors.size(), 0);
+  for (std::size_t step = 0; step < steps_.size(); ++step) {
+    for (const std::size_t tensor : prepared_[step]->inputs) {
+      last_reads[roots_[tensor]] = step;
+    }
+  }
+  const auto touch = [&](std::size_t tensor, std::size_t step,
+                         std::optional<std::size_t> overwritten = std::nullopt) {
     const std::size_t root = roots_[tensor];
     if (locations_[root].kind != Location::Kind::kArena) {
       return;
     }
-    if (lifetime_of[root] == kNowhere) {
+    if (overwritten) {
+      lifetime_of[root] = lifetime_of[*overwritten];
+    } else if (lifetime_of[root] == kNowhere) {
       lifetime_of[root] = lifetimes.size();
       lifetimes.push_back({static_cast<std::size_t>(shapes_[root].elements()) *
                                size_of(program.tensors[root].info.dtype),
@@ -143,7 +167,7 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
     for (const std::size_t tensor : prepared_[step]->inputs) {
       touch(tensor, step);
     }
-    touch(prepared_[step]->output, step);
+    touch(prepared_[step]->output, step, overwritten_by(step, last_reads));
     scratch_of[step] = lifetimes.size();
     lifetimes.push_back({steps_[step].kernel->scratch_bytes(), step, step});
   }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -68,6 +69,8 @@ class ExecutionPlan {
   void alias_views(const Program::Impl& program, const PreparedProgram& prepared);
   void place_outputs(const Program::Impl& program);
   void bind(const Program::Impl& program, int threads);
+  std::optional<std::size_t> overwritten_by(std::size_t step,
+                                            std::span<const std::size_t> last_reads) const;
   void place_in_arena(const Program::Impl& program);
   std::vector<Shape> shapes_of(std::span<const std::size_t> tensors) const;
 

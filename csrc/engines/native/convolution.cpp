@@ -73,6 +73,11 @@ class BoundConvolution final : public BoundKernel {
 
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
 
+  std::optional<std::size_t> overwritable_input() const override {
+    const bool adds = layer_.output.post_op == OutputStage::PostOp::kAdd;
+    return adds ? std::optional(kResidualInput) : std::nullopt;
+  }
+
   std::span<const std::byte> first_weights() const override { return weights_.block_memory(0); }
   void fetch(std::span<const std::byte> next_weights) override { next_weights_ = next_weights; }
 

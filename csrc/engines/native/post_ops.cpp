@@ -31,7 +31,7 @@ void find_residual(const RunArgs& args, OutputStage& output) {
   if (output.post_op == OutputStage::PostOp::kAdd) {
     // Through integers, because they are parts of different objects.
     output.add.distance =
-        static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(args.inputs.back()) -
+        static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(args.inputs[kResidualInput]) -
                                     reinterpret_cast<std::uintptr_t>(args.output));
   }
 }

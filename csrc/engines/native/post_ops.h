@@ -1,6 +1,7 @@
 // What the convolutions of this engine do to their outputs before storing them.
 #pragma once
 
+#include <cstddef>
 #include <span>
 
 #include "engines/engine.h"
@@ -17,6 +18,9 @@ AddOperand add_operand(const Operator& add, std::size_t input);
 
 // The Add of a PostOp that `fuses` accepts. Its distance is known at run time.
 ResidualAdd residual_add(const PostOp& post_op);
+
+// Where RunArgs::inputs has the other operand of an Add.
+inline constexpr std::size_t kResidualInput = 1;
 
 // Sets that distance, if there is an Add.
 void find_residual(const RunArgs& args, OutputStage& output);

@@ -18,7 +18,8 @@ constexpr std::size_t kTileSteps = 16;  // of 4 bytes
 constexpr std::size_t kLeastSteps = 8;
 
 // How the outputs are cut into tiles, all of one size; where they do not fit, the last of a row
-// overlaps the one before it.
+// overlaps the one before it. What both compute only the first one stores, because the output may
+// be in the place of an operand.
 struct Tiling {
   std::size_t pixels;  // of a tile
   std::size_t tiles_in_row;
@@ -54,6 +55,7 @@ struct Tiling {
 struct TileInput {
   const std::uint8_t* x;
   char* y;
+  std::size_t first;  // pixel to be stored
 };
 
 inline std::size_t output_size(const ConvLayout& layout) { return layout.output.output_bytes(); }
@@ -93,10 +95,11 @@ class PendingStores {
   void start(const TileInput* tiles, int count, const std::int32_t* sums) {
     for (int i = 0; i < count; ++i) {
       y_[i] = tiles[i].y;
+      first_[i] = tiles[i].first;
     }
     count_ = count;
     tile_ = 0;
-    pixel_ = 0;
+    pixel_ = first_[0];
     sums_ = sums;
   }
 
@@ -116,8 +119,8 @@ class PendingStores {
       steps -= now;
       pixel_ = end;
       if (end == pixels_) {
-        pixel_ = 0;
         ++tile_;
+        pixel_ = first_[tile_ & 1];
       }
     }
   }
@@ -188,6 +191,7 @@ class PendingStores {
   std::size_t stride_;
   std::size_t pixels_;  // of a tile
   char* y_[2] = {};
+  std::size_t first_[2] = {};
   int count_ = 0, tile_ = 0;
   std::size_t pixel_ = 0;
   const std::int32_t* sums_ = nullptr;
@@ -282,10 +286,12 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t tile = 0; tile < tiling.tiles_in_row; ++tile) {
       const std::size_t last = pixels - tiling.pixels;
-      const std::size_t pixel = tile * tiling.pixels < last ? tile * tiling.pixels : last;
+      const std::size_t next = tile * tiling.pixels;  // that no tile has yet
+      const std::size_t pixel = next < last ? next : last;
       waiting[count++] = {x + static_cast<std::ptrdiff_t>(row) * layout.row_stride +
                               static_cast<std::ptrdiff_t>(pixel) * layout.pixel_stride,
-                          y + (row * pixels + pixel) * layout.output_stride * output_size(layout)};
+                          y + (row * pixels + pixel) * layout.output_stride * output_size(layout),
+                          next - pixel};
       if (count == 2) {
         convolve_tiles<2>(layout, tiling, block, waiting, pending, sums[current]);
         count = 0;
