@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyquant
-from benchmarks.torchvision_models import import_torchvision
+from benchmarks.networks import import_torchvision
 from pyquant.capture.quiet import quiet
 from pyquant.cli.console import console, new_table, silence_libraries
 from pyquant.ir.cost import multiply_adds
