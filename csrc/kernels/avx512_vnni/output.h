@@ -16,6 +16,11 @@ struct Quad {
   __m512i a, b, c, d;
 };
 
+// Whether the saturation of the packs is all the clamping that a range needs.
+PYQUANT_INLINE bool fills_bytes(const OutputRange& range) {
+  return range.zero_point == 0 && range.low == 0 && range.high == 255;
+}
+
 PYQUANT_INLINE __m512i pack(const Quad& values) {
   return _mm512_packus_epi16(_mm512_packs_epi32(values.a, values.b),
                              _mm512_packs_epi32(values.c, values.d));
@@ -27,46 +32,67 @@ PYQUANT_INLINE __m512i pack(const Quad& values, __m512i zero_point, __m512i low,
   return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), low), high);
 }
 
-// The inverse of pack's order.
-PYQUANT_INLINE Quad unpack(__m512i bytes) {
-  const __m512i zero = _mm512_setzero_si512();
-  const __m512i first = _mm512_unpacklo_epi8(bytes, zero);
-  const __m512i second = _mm512_unpackhi_epi8(bytes, zero);
-  return {_mm512_unpacklo_epi16(first, zero), _mm512_unpackhi_epi16(first, zero),
-          _mm512_unpacklo_epi16(second, zero), _mm512_unpackhi_epi16(second, zero)};
+// 16 floats each, as in Quad.
+struct Scaled {
+  __m512 a, b, c, d;
+};
+
+PYQUANT_INLINE Quad round(const Scaled& values) {
+  return {_mm512_cvtps_epi32(values.a), _mm512_cvtps_epi32(values.b), _mm512_cvtps_epi32(values.c),
+          _mm512_cvtps_epi32(values.d)};
 }
 
-// ResidualAdd on values that are still int32, without their zero point.
+// ResidualAdd on values that are scaled but not rounded yet. Small integers become floats, and
+// floats integers, without conversions: of 2^23 + n and 1.5 * 2^23 + x the last bits of the
+// mantissa are n and x rounded half to even.
 struct ResidualAdder {
-  __m512i own_low, own_high, other_zero_point;
+  __m512 own_low, own_high, other_zero_point;
   __m512 own_multiplier, other_multiplier;
+  __m512i places[4];  // of the bytes of a, b, c and d in each quarter
   __m512i zero_point, low, high;
   std::ptrdiff_t distance;
+  bool plain;  // as in Packer
 
   PYQUANT_INLINE explicit ResidualAdder(const OutputStage& output)
-      : own_low(_mm512_set1_epi32(output.range.low - output.range.zero_point)),
-        own_high(_mm512_set1_epi32(output.range.high - output.range.zero_point)),
-        other_zero_point(_mm512_set1_epi32(output.add.other.zero_point)),
+      : own_low(to_float(output.range.low - output.range.zero_point)),
+        own_high(to_float(output.range.high - output.range.zero_point)),
+        other_zero_point(to_float(kByte + output.add.other.zero_point)),
         own_multiplier(_mm512_set1_ps(output.add.own.multiplier)),
         other_multiplier(_mm512_set1_ps(output.add.other.multiplier)),
         zero_point(_mm512_set1_epi16(static_cast<short>(output.add.range.zero_point))),
         low(_mm512_set1_epi8(static_cast<char>(output.add.range.low))),
         high(_mm512_set1_epi8(static_cast<char>(output.add.range.high))),
-        distance(output.add.distance) {}
-
-  PYQUANT_INLINE __m512i sum(__m512i own, __m512i other) const {
-    const __m512i clamped = _mm512_min_epi32(_mm512_max_epi32(own, own_low), own_high);
-    const __m512 a = _mm512_mul_ps(_mm512_cvtepi32_ps(clamped), own_multiplier);
-    const __m512 b = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(other, other_zero_point)),
-                                   other_multiplier);
-    return _mm512_cvtps_epi32(_mm512_add_ps(a, b));
+        distance(output.add.distance),
+        plain(fills_bytes(output.add.range)) {
+    for (int i = 0; i < 4; ++i) {
+      places[i] = _mm512_set4_epi32(4 * i + 3, 4 * i + 2, 4 * i + 1, 4 * i);
+    }
   }
 
-  PYQUANT_INLINE __m512i sum(const Quad& own, __m512i other_bytes) const {
-    const Quad other = unpack(other_bytes);
-    return pack(
-        {sum(own.a, other.a), sum(own.b, other.b), sum(own.c, other.c), sum(own.d, other.d)},
-        zero_point, low, high);
+  PYQUANT_INLINE __m512i sum(const Scaled& own, __m512i other) const {
+    const Quad sums = round({sum(own.a, other, places[0]), sum(own.b, other, places[1]),
+                             sum(own.c, other, places[2]), sum(own.d, other, places[3])});
+    return plain ? pack(sums) : pack(sums, zero_point, low, high);
+  }
+
+ private:
+  static constexpr int kByte = 1 << 23;
+  static constexpr int kInteger = 3 << 22;
+
+  PYQUANT_INLINE static __m512 to_float(int value) {
+    return _mm512_set1_ps(static_cast<float>(value));
+  }
+
+  PYQUANT_INLINE __m512 sum(__m512 own, __m512i other_bytes, __m512i place) const {
+    // Clamped to integers first, the same is left as by clamping what is rounded.
+    const __m512 clamped = _mm512_min_ps(_mm512_max_ps(own, own_low), own_high);
+    const __m512 integer = to_float(kInteger);
+    const __m512 rounded = _mm512_sub_ps(_mm512_add_ps(clamped, integer), integer);
+    const __m512i exponent = _mm512_castps_si512(to_float(kByte));
+    const __m512 other = _mm512_castsi512_ps(
+        _mm512_mask_shuffle_epi8(exponent, 0x1111111111111111, other_bytes, place));
+    return _mm512_add_ps(_mm512_mul_ps(rounded, own_multiplier),
+                         _mm512_mul_ps(_mm512_sub_ps(other, other_zero_point), other_multiplier));
   }
 };
 
@@ -130,7 +156,7 @@ struct Packer : PostOpConstants<kPostOp> {
   const float* multipliers;
   __m512i zero_point, low, high;
   __mmask64 channels;
-  bool plain;  // no zero point, and all of 0..255: the packs' saturation is enough
+  bool plain;  // the packs' saturation is enough
 
   PYQUANT_INLINE Packer(const OutputStage& output, const float* scales, std::size_t channel_count)
       : PostOpConstants<kPostOp>(output),
@@ -139,20 +165,21 @@ struct Packer : PostOpConstants<kPostOp> {
         low(_mm512_set1_epi8(static_cast<char>(output.range.low))),
         high(_mm512_set1_epi8(static_cast<char>(output.range.high))),
         channels(~__mmask64{0} >> (64 - channel_count)),
-        plain(output.range.zero_point == 0 && output.range.low == 0 && output.range.high == 255) {}
+        plain(fills_bytes(output.range)) {}
 
-  PYQUANT_INLINE __m512i round(__m512i accumulator, int vector) const {
-    return _mm512_cvtps_epi32(
-        _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator), _mm512_load_ps(multipliers + 16 * vector)));
+  PYQUANT_INLINE __m512 scale(__m512i accumulator, int vector) const {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator),
+                         _mm512_load_ps(multipliers + 16 * vector));
   }
 
   // load_other(distance) gives the other operands in the order of the bytes packed.
   template <typename LoadOther>
-  PYQUANT_INLINE __m512i finish(const Quad& values, LoadOther load_other) const {
+  PYQUANT_INLINE __m512i finish(const Scaled& values, LoadOther load_other) const {
     if constexpr (kPostOp == PostOp::kAdd) {
       return this->adder.sum(values, load_other(this->adder.distance));
     } else {
-      const __m512i bytes = plain ? pack(values) : pack(values, zero_point, low, high);
+      const Quad rounded = round(values);
+      const __m512i bytes = plain ? pack(rounded) : pack(rounded, zero_point, low, high);
       if constexpr (kPostOp == PostOp::kTable) {
         return this->table[bytes];
       } else {
@@ -164,7 +191,7 @@ struct Packer : PostOpConstants<kPostOp> {
   // A pixel of four vectors.
   template <typename LoadOther>
   PYQUANT_INLINE __m512i bytes(const __m512i* acc, LoadOther load_other) const {
-    return finish({round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), round(acc[3], 3)},
+    return finish({scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 2), scale(acc[3], 3)},
                   load_other);
   }
 
@@ -183,9 +210,8 @@ struct Packer : PostOpConstants<kPostOp> {
       const auto load_other = [&](std::ptrdiff_t distance) {
         return _mm512_permutexvar_epi32(apart, _mm512_maskz_loadu_epi8(channels, y + distance));
       };
-      const __m512i packed =
-          finish({round(acc[0], 0), round(acc[1], 1), round(acc[2], 2), _mm512_setzero_si512()},
-                 load_other);
+      const __m512i packed = finish(
+          {scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 2), _mm512_setzero_ps()}, load_other);
       _mm512_mask_storeu_epi8(y, channels, _mm512_permutexvar_epi32(together, packed));
     } else if constexpr (kVectors == 2) {
       const auto mask = static_cast<__mmask32>(channels);
@@ -198,7 +224,7 @@ struct Packer : PostOpConstants<kPostOp> {
         return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
       };
       const __m512i packed = finish(
-          {round(acc[0], 0), round(acc[1], 1), round(acc[2], 0), round(acc[3], 1)}, load_other);
+          {scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 0), scale(acc[3], 1)}, load_other);
       const __m512i sorted =
           _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
       _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(sorted));
@@ -223,7 +249,7 @@ struct Packer : PostOpConstants<kPostOp> {
         return _mm512_permutexvar_epi32(transposed, all);
       };
       const __m512i packed = finish(
-          {round(acc[0], 0), round(acc[1], 0), round(acc[2], 0), round(acc[3], 0)}, load_other);
+          {scale(acc[0], 0), scale(acc[1], 0), scale(acc[2], 0), scale(acc[3], 0)}, load_other);
       const __m512i sorted = _mm512_permutexvar_epi32(transposed, packed);
       _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(sorted));
       if (count > 1) {
