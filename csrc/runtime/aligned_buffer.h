@@ -1,8 +1,9 @@
-// Uninitialised memory aligned for any vector register and to the cache line.
+// Memory of zeros, aligned for any vector register and to the cache line.
 #pragma once
 
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -41,6 +42,9 @@ class AlignedBuffer {
       madvise(memory, padded, MADV_HUGEPAGE);  // a wish; without, everything still works
     }
 #endif
+    // Kernels read whole vectors: what lies beyond the data meets weights of 0, or is dropped. No
+    // result depends on it, but MemorySanitizer and Valgrind cannot know.
+    std::memset(memory, 0, padded);
     memory_.reset(memory);
     size_ = padded;
   }
