@@ -41,7 +41,7 @@ from pyquant.cli.console import (
 )
 from pyquant.mobile.runtimes import LOADERS
 
-_CALIBRATION = 8
+_CALIBRATION = 32  # as in benchmarks.peers, so that the plain recipe's files are shared
 _PLAIN = "plain recipe"
 _COLUMNS = ("size", "delegates", "outside", "median", "to plain", "SQNR dB", "steps max", "mean")
 

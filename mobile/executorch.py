@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,8 @@ class Backend:
     """What computes a ``.pte`` file's delegates.
 
     Attributes:
-        partitioner: Makes its partitioner; raises :class:`ImportError` if something is missing,
+        partitioner: Makes its partitioner, or ``None`` if there is nothing to partition; raises
+            :class:`ImportError` if something is missing,
         install: which this command brings.
         passes: On the graph before it is partitioned.
         details: What is said about the lowered graph in the manifest.
@@ -55,6 +56,18 @@ class Backend:
 
 
 XNNPACK = Backend(_xnnpack_partitioner)
+#: For a module that calls its delegates already.
+DELEGATED = Backend(lambda: None)
+
+
+@contextlib.contextmanager
+def needed_for_pte(install: str = "pip install pyquant[mobile]") -> Iterator[None]:
+    """What is imported in the body; raises :class:`ExportError` that says how to get it."""
+    try:
+        yield
+    except ImportError as error:
+        missing = f"a .pte file needs {error.name or 'ExecuTorch'}: {install}"
+        raise ExportError(missing) from error
 
 
 def to_executorch(
@@ -85,19 +98,16 @@ def to_executorch(
         ExportError: ExecuTorch or the backend is missing, or cannot express the module.
     """
     with quiet():
-        try:
+        with needed_for_pte(backend.install):
             exir = importlib.import_module("executorch.exir")
             partitioner = backend.partitioner()
-        except ImportError as error:
-            missing = f"a .pte file needs {error.name or 'ExecuTorch'}: {backend.install}"
-            raise ExportError(missing) from error
         try:
             # Progress bars: in a notebook, sys.stderr is not the file that quiet() redirects.
             with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
                 edge = exir.to_edge_transform_and_lower(
-                    _export(module, example_inputs, largest_batch),
+                    exported(module, example_inputs, largest_batch),
                     transform_passes=list(backend.passes) or None,
-                    partitioner=[partitioner],
+                    partitioner=None if partitioner is None else [partitioner],
                     constant_methods=dict(constants or {}),
                 )
                 details = backend.details(edge.exported_program().graph_module)
@@ -107,9 +117,10 @@ def to_executorch(
     return content, details
 
 
-def _export(
+def exported(
     module: nn.Module, example_inputs: tuple[Tensor, ...], largest_batch: int | None
 ) -> torch.export.ExportedProgram:
+    """``module`` for the shapes of the example inputs, or for any batch up to the largest."""
     if largest_batch is None:
         return torch.export.export(module, example_inputs)
     # torch.export takes a size of 1 for a constant.

@@ -17,13 +17,14 @@ from pyquant.ir import ops
 from pyquant.ir.program import Tensor as IrTensor
 
 
-def _identity(x: Tensor) -> Tensor:
+def identity(x: Tensor) -> Tensor:
+    """Its argument."""
     return x
 
 
 #: By what most networks use. The identity between different qparams is a requantization.
 FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
-    _identity,
+    identity,
     torch.relu,
     functional.hardswish,
     functional.hardsigmoid,

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pyquant.errors import ExportError
+from pyquant.errors import ExportError, UnsupportedError
 from pyquant.ir.program import Program
 from pyquant.mobile import coreml, executorch, lite_file, torchscript
 from pyquant.mobile.manifest import FileRecord
 from pyquant.mobile.qdq_module import QdqModule
 from pyquant.mobile.staging import io_error
+from pyquant.mobile.xnnpack import DelegatedModule
 
 
 class ExportableModel(Protocol):
@@ -76,10 +77,12 @@ class TargetWriter:
 
     def executorch(self) -> FileRecord:
         """``model.pte``."""
-        self.say("writing model.pte (ExecuTorch takes up to a minute)")
+        self.say("writing model.pte")
+        module, backend = self._for_xnnpack()
         content, details = executorch.to_executorch(
-            self._qdq(),
+            module,
             self.inputs,
+            backend=backend,
             largest_batch=self.largest_batch,
             constants=self.constants,
         )
@@ -124,6 +127,17 @@ class TargetWriter:
             (self.folder / name).write_bytes(content)
         except OSError as error:
             raise io_error(self.folder, error) from error
+
+    def _for_xnnpack(self) -> tuple[nn.Module, executorch.Backend]:
+        """As one delegate if XNNPACK has all of the operators; else by ExecuTorch's partitioner."""
+        if self.model.program is not None:
+            try:
+                module = DelegatedModule(self.model.program, self.inputs, self.largest_batch)
+            except UnsupportedError as error:
+                self.say(f"model.pte gets several parts, which takes up to a minute: {error}")
+            else:
+                return module, executorch.DELEGATED
+        return self._qdq(), executorch.XNNPACK
 
     def _qdq(self) -> nn.Module:
         if self.model.program is not None:

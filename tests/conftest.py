@@ -18,6 +18,7 @@ import torchvision_models
 
 if TYPE_CHECKING:
     from digits_nets import Digits
+    from phone_apps import PhoneApps
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,12 @@ def digits_net() -> Callable[[str], torch.nn.Module]:
     import digits_nets
 
     return digits_nets.trained
+
+
+@pytest.fixture(scope="session")
+def phone_apps(tmp_path_factory: pytest.TempPathFactory) -> PhoneApps:
+    """A small network exported for both platforms."""
+    pytest.importorskip("executorch")
+    import phone_apps
+
+    return phone_apps.export_apps(tmp_path_factory.mktemp("apps"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -194,6 +195,24 @@ def test_a_half_made_folder_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(IoError, match="network"):
         cached_folder(tmp_path, "root", [], make)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from pyquant.mobile.arm64.cached_folder import cached_folder
+
+def make(folder):
+    (folder / "half").write_text("of it")
+    os.kill(os.getpid(), 9)
+
+cached_folder(Path(sys.argv[1]), "root", [], make)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, cwd="/")
+    assert [path.name.startswith(".root-") for path in tmp_path.iterdir()] == [True]
+    folder = cached_folder(tmp_path, "root", [], lambda folder: (folder / "file").touch())
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("damage", ["cut", "lost", "foreign", "unstamped"])

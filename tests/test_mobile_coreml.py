@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
+from phone_apps import PhoneApps
 
 import pyquant
 from pyquant import mobile
@@ -24,38 +24,14 @@ pytest.importorskip("executorch")
 pytest.importorskip("coremltools")
 
 
-class Net(nn.Module):
-    """A depthwise block with a residual sum: what mobile networks are made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU6())
-        self.depthwise = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Hardswish())
-        self.project = nn.Conv2d(16, 16, 1)
-        self.classifier = nn.Linear(16, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        x = x + self.project(self.depthwise(x))
-        return self.classifier(x.mean((2, 3)))
+@pytest.fixture
+def model(phone_apps: PhoneApps) -> pyquant.QuantizedModule:
+    return phone_apps.model
 
 
-@pytest.fixture(scope="module")
-def model() -> pyquant.QuantizedModule:
-    torch.manual_seed(0)
-    x = torch.randn(4, 3, 16, 16)
-    return pyquant.quantize(Net().eval(), x[:1], x, progress=False)
-
-
-@pytest.fixture(scope="module")
-def made(model: pyquant.QuantizedModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both platforms, as the command writes them if it is told nothing."""
-    folder = tmp_path_factory.mktemp("apps")
-    model.save(folder / "model.pyq")
-    arguments = ["export", str(folder / "model.pyq"), "--output", str(folder / "out")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    return folder / "out"
+@pytest.fixture
+def made(phone_apps: PhoneApps) -> Path:
+    return phone_apps.made
 
 
 def record_of(bundle: Path) -> mobile.FileRecord:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
+from phone_apps import PhoneApps
 
 import pyquant
 from pyquant import mobile
@@ -21,35 +21,14 @@ pytest.importorskip("executorch")
 jsonschema = pytest.importorskip("jsonschema")
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
-        self.classifier = nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.hardswish(self.conv(x))
-        return self.classifier(x.mean((2, 3)))
+@pytest.fixture
+def model(phone_apps: PhoneApps) -> pyquant.QuantizedModule:
+    return phone_apps.model
 
 
-@pytest.fixture(scope="module")
-def model() -> pyquant.QuantizedModule:
-    torch.manual_seed(0)
-    x = torch.randn(4, 3, 16, 16)
-    return pyquant.quantize(Net().eval(), x[:1], x, progress=False)
-
-
-@pytest.fixture(scope="module")
-def made(model: pyquant.QuantizedModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Written by the command, from a file, as a user would."""
-    folder = tmp_path_factory.mktemp("apps")
-    model.save(folder / "model.pyq")
-    (folder / "classes.txt").write_text("ant\nbee\ncat\ndog\n")
-    arguments = ["export", str(folder / "model.pyq"), "--output", str(folder / "out")]
-    arguments += ["--class-names", str(folder / "classes.txt"), "--preprocess", "imagenet"]
-    result = CliRunner().invoke(main, [*arguments, "--largest-batch", "3"])
-    assert result.exit_code == 0, result.output
-    return folder / "out"
+@pytest.fixture
+def made(phone_apps: PhoneApps) -> Path:
+    return phone_apps.made
 
 
 @pytest.mark.parametrize("platform", mobile.PLATFORMS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,54 @@ def cached_folder(cache: Path, name: str, key: Any, make: Callable[[Path], None]
     Args:
         name: Begins the folder's name.
         key: Of JSON types: all that the content depends on. Another key is another folder.
-        make: Fills the empty folder that it is given. If it raises, nothing is kept.
+        make: Fills the empty folder that it is given. If it raises, nothing is kept; if the process
+            is killed, the next call clears what is left. One process at a time makes one.
 
     Raises :class:`IoError` if the folder is there but not as it was made, or cannot be written.
     """
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     folder = cache / f"{name}-{digest}"
-    if folder.exists():
-        _check(folder)
-        return folder
+    if not folder.exists():
+        with _alone_in(cache):
+            if not folder.exists():  # nobody has made it while this process waited
+                _make(folder, key, make)
+    _check(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def _alone_in(cache: Path) -> Iterator[None]:
+    """Waits until no other process makes a folder in ``cache``; a dead one does not count."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+        descriptor = os.open(cache, os.O_RDONLY)
     except OSError as error:
         raise IoError(f"the cache {cache} cannot be written: {error}") from error
     try:
-        make(unfinished)
-        stamp = {"key": key, "content": _content(unfinished)}
-        (unfinished / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
-        # Somebody else may have made the same in the meantime.
-        with contextlib.suppress(OSError):
-            unfinished.rename(folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    _check(folder)
-    return folder
+        os.close(descriptor)
+
+
+def _make(folder: Path, key: Any, make: Callable[[Path], None]) -> None:
+    for left in folder.parent.glob(f"{_unfinished(folder)}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=_unfinished(folder), dir=folder.parent))
+    except OSError as error:
+        raise IoError(f"the cache {folder.parent} cannot be written: {error}") from error
+    try:
+        make(made)
+        stamp = {"key": key, "content": _content(made)}
+        (made / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> str:
+    return f".{folder.name}."
 
 
 def _check(folder: Path) -> None:

@@ -32,7 +32,9 @@ _COLUMNS = ("file", "on", "to Program: max", "mean", "top-1", "to x86: max", "me
     type=click.Path(path_type=Path),
     help="A build of the CMake preset arm64: runs model.pyq, too.",
 )
-@click.option("--samples", metavar="DATA", help="Further inputs: a .npy, .npz or .pt file.")
+@click.option(
+    "--samples", metavar="DATA", help="Further inputs for all BUNDLES: a .npy, .npz or .pt file."
+)
 @click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="Of them.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: ~/.cache/pyquant/arm64]")
