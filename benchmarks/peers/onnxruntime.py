@@ -23,11 +23,17 @@ def _prepare_float(task: Task) -> list[Variant]:
 
 
 def _prepare_int8(task: Task) -> list[Variant]:
+    return [_session(task, int8_file(task))]
+
+
+def int8_file(task: Task) -> Path:
+    """The int8 network for the shape of ``task.x``."""
+
     def make(folder: Path) -> None:
         _quantize(task, export(task), folder / "model.onnx")
 
     folder = task.cache.folder("onnxruntime", ("onnx", "onnxscript", "onnxruntime"), make)
-    return [_session(task, folder / "model.onnx")]
+    return folder / "model.onnx"
 
 
 def _quantize(task: Task, source: Path, target: Path) -> None:

@@ -1,0 +1,262 @@
+"""The example server with pyquant, against the same server with ONNX Runtime.
+
+    python -m benchmarks.server --server build/pyquant_server
+
+The server must be built with ``-DSERVER_ONNXRUNTIME=...``: examples/server/README.md says how. Both
+run an int8 network, get the same requests from ``wrk``, and take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import pyquant
+from benchmarks.networks import NETWORKS, build, samples
+from benchmarks.peers import onnxruntime
+from benchmarks.peers.cache import Cache, default_folder
+from benchmarks.peers.peer import Task
+from benchmarks.silence import silence
+from pyquant.cli.console import console, new_table, silence_libraries, stage
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "examples" / "server" / "infer.lua"
+NAME = "model"
+_CALIBRATION = 32
+_PATH = f"/v2/models/{NAME}/infer"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What ``wrk`` reports of one run, or medians of several."""
+
+    per_second: float
+    p50: float
+    p99: float
+    requests: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that listens, and a request for it: JSON of ``head`` bytes, then the input."""
+
+    port: int
+    body: Path
+    head: int
+    first_answer: float
+
+    def drive(self, connections: int, seconds: int, cores: str) -> Load:
+        """Keeps so many connections busy."""
+        url = f"http://127.0.0.1:{self.port}{_PATH}"
+        setting = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), url]
+        command = [*_on(cores), "wrk", *setting, "--", str(self.body), str(self.head)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = json.loads(output.splitlines()[-1])
+        requests, errors = found["requests"], found["errors"]
+        per_second = (requests - errors) / found["seconds"]
+        return Load(per_second, found["p50_ms"], found["p99_ms"], requests, errors)
+
+
+@click.command()
+@click.option("--server", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--network", type=click.Choice(NETWORKS), default="mobilenet_v2", show_default=True)
+@click.option("--connections", default="1,8,64", show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=3, show_default=True, help="Of a turn.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--total", default=0, help="Then ask pyquant's server for so many answers in all.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--server-cores", default="0", show_default=True)
+@click.option("--client-cores", default="1", show_default=True)
+@click.option("--options", default="", help="More options of both servers.")
+def main(
+    server: Path,
+    network: str,
+    connections: str,
+    seconds: int,
+    rounds: int,
+    total: int,
+    workers: int,
+    server_cores: str,
+    client_cores: str,
+    options: str,
+) -> None:
+    """Requests a second and their latency, at several numbers of connections."""
+    silence_libraries()
+    counts = [int(text) for text in connections.split(",")]
+    arguments = ["--name", NAME, "--port", "0", "--workers", str(workers), *options.split()]
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as running:
+        folder = Path(name)
+        with stage(f"Quantizing {network} for both"):
+            models = _models(network, folder)
+        servers = {}
+        for label, model in models.items():
+            command = [*_on(server_cores), str(server), str(model), *arguments]
+            servers[label] = running.enter_context(_start(command, folder))
+        loads: dict[tuple[str, int], list[Load]] = {}
+        with stage(f"{rounds} rounds"):
+            for _ in range(rounds):
+                for count in counts:
+                    for label, target in servers.items():
+                        load = target.drive(count, seconds, client_cores)
+                        loads.setdefault((label, count), []).append(load)
+        _print_loads(network, counts, loads)
+        _print_rest(server, models["pyquant"], servers)
+        if total:
+            _print_total(servers["pyquant"], total, client_cores)
+
+
+def _models(network: str, folder: Path) -> dict[str, Path]:
+    """Files of the int8 network for each runtime, from the same calibration data."""
+    with silence():
+        model, calibration = build(network), list(samples(network, _CALIBRATION, 1).split(1))
+        x = samples(network, 1, 2)
+        cache = Cache(default_folder(), network, 1, _CALIBRATION)  # as benchmarks.peers
+        onnx = onnxruntime.int8_file(Task(network, model, x, calibration, 1, cache))
+        pyquant.quantize(model, x, calibration, progress=False).save(folder / "model.pyq")
+    np.save(folder / "x.npy", x.numpy())
+    return {"pyquant": folder / "model.pyq", "ONNX Runtime": onnx}
+
+
+@contextlib.contextmanager
+def _start(command: list[str], folder: Path) -> Iterator[Server]:
+    """A server, and how long it took from its start to its first answer."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        port = int(line.rsplit(":", 1)[1].split(",")[0])
+        body, head = _request(port, np.load(folder / "x.npy"))
+        _ask(port, body, head)
+        seconds = time.perf_counter() - start
+        file = folder / f"request{port}.bin"
+        file.write_bytes(body)
+        yield Server(port, file, head, seconds)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _request(port: int, x: npt.NDArray[np.float32]) -> tuple[bytes, int]:
+    """A binary request for the model's only input, and the length of its JSON."""
+    client = http.client.HTTPConnection("127.0.0.1", port)
+    client.request("GET", f"/v2/models/{NAME}")
+    (tensor,) = json.loads(client.getresponse().read())["inputs"]
+    entry = {"name": tensor["name"], "datatype": "FP32", "shape": list(x.shape)}
+    entry["parameters"] = {"binary_data_size": x.nbytes}
+    request = {"inputs": [entry], "parameters": {"binary_data_output": True}}
+    head = json.dumps(request).encode()
+    return head + x.tobytes(), len(head)
+
+
+def _ask(port: int, body: bytes, head: int) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", port)
+    client.request("POST", _PATH, body, {"Inference-Header-Content-Length": str(head)})
+    response = client.getresponse()
+    answer = response.read()
+    if response.status != 200:
+        raise click.ClickException(answer.decode(errors="replace"))
+
+
+def _median(loads: list[Load]) -> Load:
+    def middle(name: str) -> float:
+        return statistics.median(getattr(load, name) for load in loads)
+
+    return Load(
+        middle("per_second"),
+        middle("p50"),
+        middle("p99"),
+        sum(load.requests for load in loads),
+        sum(load.errors for load in loads),
+    )
+
+
+def _print_loads(network: str, counts: list[int], loads: dict[tuple[str, int], list[Load]]) -> None:
+    columns = ("connections", "requests/s", "p50 ms", "p99 ms", "errors", "ratio")
+    table = new_table(f"{network}, medians", "", *columns, right=columns)
+    for count in counts:
+        ours, theirs = (_median(loads[label, count]) for label in ("pyquant", "ONNX Runtime"))
+        for label, load in (("pyquant", ours), ("ONNX Runtime", theirs)):
+            table.add_row(
+                label,
+                str(count),
+                f"{load.per_second:.0f}",
+                f"{load.p50:.2f}",
+                f"{load.p99:.2f}",
+                f"{load.errors} of {load.requests}",
+                f"{load.per_second / theirs.per_second:.2f}",
+            )
+    console().print(table)
+
+
+def _print_rest(server: Path, model: Path, servers: dict[str, Server]) -> None:
+    for label, target in servers.items():
+        console().print(f"{label}: {1e3 * target.first_answer:.0f} ms to the first answer")
+    console().print(f"{server.name}: {server.stat().st_size / 1e6:.2f} MB")
+    one, two = _sessions_per_second(model)
+    console().print(
+        f"Sessions without HTTP: 1 thread {one:.0f} runs/s, 2 threads {two:.0f}: {two / one:.2f}x"
+    )
+
+
+def _print_total(target: Server, total: int, cores: str) -> None:
+    requests = errors = 0
+    with stage(f"{total} requests"):
+        while requests < total:
+            load = target.drive(8, 10, cores)
+            requests, errors = requests + load.requests, errors + load.errors
+    console().print(f"{requests} requests at 8 connections: {errors} errors")
+
+
+def _sessions_per_second(model: Path, seconds: float = 0.5, rounds: int = 9) -> tuple[float, float]:
+    """Runs a second of one thread with a Session, and of two with one each: medians, in turns."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    torch.set_num_threads(1)
+    module, x = pyquant.load(model), torch.randn(1, 3, 224, 224)
+
+    def rate(threads: int) -> float:
+        counts = [0] * threads
+        ready = threading.Barrier(threads)
+
+        def work(index: int) -> None:
+            module(x)
+            ready.wait()
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                module(x)
+                counts[index] += 1
+
+        workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return sum(counts) / seconds
+
+    rates = [(rate(1), rate(2)) for _ in range(rounds)]
+    return statistics.median(one for one, _ in rates), statistics.median(two for _, two in rates)
+
+
+def _on(cores: str) -> list[str]:
+    """Confines the command behind it to these cores."""
+    return ["taskset", "-c", cores]
+
+
+if __name__ == "__main__":
+    main()
