@@ -15,7 +15,7 @@ constexpr std::size_t kTileRows = 16;
 constexpr std::size_t kTileSteps = 16;  // of 4 bytes
 // With fewer steps for each output, moving the accumulators to vector registers costs more than the
 // multiplications save.
-constexpr std::size_t kLeastSteps = 8;
+constexpr std::size_t kLeastSteps = 4;
 
 // How the outputs are cut into tiles, all of one size; where they do not fit, the last of a row
 // overlaps the one before it. What both compute only the first one stores, because the output may
