@@ -53,6 +53,7 @@ struct ConvBlock {
   const std::int8_t* weights;     // [tap][step][vector][lane][4 bytes: step_inputs weights]
   const std::int32_t* offsets;    // [vector][lane]: initial accumulators
   const float* multipliers;       // [vector][lane]
+  const float* shifts;            // [vector][lane]: -2^23 * multiplier; null without float_sums
   std::size_t vectors, channels;  // channels <= vector_channels * vectors are stored
 
   // The weights that the next block reads: fetched into the cache while this one multiplies. The
@@ -71,6 +72,7 @@ struct DepthwiseBlock {
   const std::int8_t* weights;   // [group][tap][row][vector][lane][4 bytes]
   const std::int32_t* offsets;  // [vector][lane]
   const float* multipliers;     // [vector][lane]
+  const float* shifts;          // [vector][lane], as of a ConvBlock
   std::size_t channels;
   std::size_t rows, groups;
   std::size_t taps;                         // of one row of the kernel

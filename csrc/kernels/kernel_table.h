@@ -139,6 +139,8 @@ struct KernelTable {
   // Which post-ops (OutputStage) they do.
   bool adds_residuals = false;
   bool looks_up_tables = false;
+  // Whether they take OutputStage::float_sums.
+  bool takes_float_sums = false;
 
   // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
   // channel of the first pixel, uint8, float32 or int32; a row begins where the one before it ends.

@@ -26,6 +26,9 @@ struct ResidualAdd {
   std::ptrdiff_t distance;  // from the address of an output to that of its other operand
 };
 
+// 2^23 as a float's bits.
+inline constexpr std::int32_t kFloatSum = 0x4B000000;
+
 // From accumulators to outputs.
 struct OutputStage {
   enum class Kind : std::uint8_t {
@@ -42,6 +45,12 @@ struct OutputStage {
   PostOp post_op = PostOp::kNone;       // only with uint8
   const std::uint8_t* table = nullptr;  // kTable: y = table[y], 256 entries
   ResidualAdd add{};                    // kAdd
+
+  // The accumulators of a kUInt8 layer are the bits of floats, 2^23 + sum: one fused multiply-add
+  // with a channel's multiplier and -2^23 * multiplier scales them, and rounds once, as the
+  // conversion and the multiplication do. What is negative becomes another negative number; such
+  // layers clamp it to the zero point. The offsets contain kFloatSum.
+  bool float_sums = false;
 
   constexpr std::size_t output_bytes() const {
     return kind == Kind::kFloat || kind == Kind::kInt32 ? 4 : 1;

@@ -34,6 +34,7 @@ AccumulatorConstants::AccumulatorConstants(const Operator& op)
     }
     weight += depth;
     const std::int64_t bound = std::abs(std::int64_t{bias[o]}) + largest_input * magnitude;
+    largest_magnitude = std::max(largest_magnitude, bound);
     offsets.push_back(static_cast<std::int32_t>(
         static_cast<std::uint32_t>(bias[o] - std::int64_t{input.zero_point} * sum)));
     const float scale = op.inputs[1].channel_scales[o];

@@ -26,6 +26,9 @@ struct PYQUANT_ENGINE_API AccumulatorConstants {
   // would become output_min.
   bool scaled_fits_int32 = true;
 
+  // No accumulator is larger in magnitude.
+  std::int64_t largest_magnitude = 0;
+
   // Of a uint8 output.
   std::int32_t zero_point = 0, low = 0, high = 255;
 };

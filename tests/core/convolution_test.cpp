@@ -19,7 +19,7 @@ using namespace pyquant;
 struct Case {
   Conv2d conv;
   Shape x, weight;
-  std::int32_t input_zero_point = 0;
+  std::int32_t input_zero_point = 0, output_zero_point = 100;
   bool float_output = false;
   bool extreme = false;
 };
@@ -50,6 +50,8 @@ class Generator {
     }
     result.conv.output_min = static_cast<std::uint8_t>(one_in(2) ? 0 : draw(0, 120));
     result.conv.output_max = static_cast<std::uint8_t>(one_in(2) ? 255 : draw(130, 255));
+    // ReLU's lower bound, which kernels may make use of, or another one.
+    result.output_zero_point = one_in(2) ? result.conv.output_min : 100;
     const auto extent = [&](int kernel, int dilation) {
       return dilation * (kernel - 1) + draw(1, 25);
     };
@@ -94,7 +96,7 @@ std::vector<std::uint8_t> run(const Case& test, const std::string& engine) {
   op.inputs[1].constant = {DType::kInt8, test.weight, weight.data()};
   op.inputs[2].dtype = DType::kInt32;
   op.inputs[2].constant = {DType::kInt32, {test.weight[0]}, bias.data()};
-  op.output.qparams = {0.1F, 100};
+  op.output.qparams = {0.1F, test.output_zero_point};
   op.output.dtype = test.float_output ? DType::kFloat32 : DType::kUInt8;
   Kernel kernel(op, engine);
   CHECK(kernel.engine() == engine);

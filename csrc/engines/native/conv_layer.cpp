@@ -24,6 +24,9 @@ ConvLayer::ConvLayer(const Operator& op, std::span<const PostOp> post_ops)
             : constants.scaled_fits_int32      ? OutputStage::Kind::kUInt8
                                                : OutputStage::Kind::kUInt8Clamped,
             {constants.zero_point, constants.low, constants.high}};
+  output.float_sums = kernels.takes_float_sums && output.kind == OutputStage::Kind::kUInt8 &&
+                      constants.low == constants.zero_point &&
+                      constants.largest_magnitude < std::int64_t{1} << 23;
   for (const PostOp& post_op : post_ops) {
     fuse(post_op);
   }
@@ -59,15 +62,24 @@ LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> 
     first_lane_.push_back(lanes);
     lanes += block.lanes();
   }
-  memory_.reserve(2 * lanes * sizeof(std::int32_t));
+  memory_.reserve(3 * lanes * sizeof(std::int32_t));
   std::memset(memory_.data(), 0, memory_.size());
   offsets_ = reinterpret_cast<std::int32_t*>(memory_.data());
   multipliers_ = reinterpret_cast<float*>(offsets_ + lanes);
+  const bool float_sums = layer.output.float_sums;
+  shifts_ = float_sums ? multipliers_ + lanes : nullptr;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     blocks[i].for_each_lane([&](std::size_t lane, std::int64_t channel) {
-      offsets_[first_lane_[i] + lane] = layer.offset(channel);
-      multipliers_[first_lane_[i] + lane] =
-          layer.constants.multipliers[static_cast<std::size_t>(channel)];
+      const std::size_t place = first_lane_[i] + lane;
+      const float multiplier = layer.constants.multipliers[static_cast<std::size_t>(channel)];
+      offsets_[place] = layer.offset(channel);
+      multipliers_[place] = multiplier;
+      if (float_sums) {
+        // Modulo 2^32, as the offset itself.
+        offsets_[place] = static_cast<std::int32_t>(static_cast<std::uint32_t>(offsets_[place]) +
+                                                    static_cast<std::uint32_t>(kFloatSum));
+        shifts_[place] = -0x1p23F * multiplier;
+      }
     });
   }
 }

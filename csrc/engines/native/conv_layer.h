@@ -77,7 +77,7 @@ struct LaneBlock {
   }
 };
 
-// The offsets and multipliers of all blocks; those of unused lanes are zero.
+// The offsets, multipliers and shifts of all blocks; those of unused lanes are zero.
 class LaneConstants {
  public:
   LaneConstants() = default;
@@ -85,12 +85,17 @@ class LaneConstants {
 
   const std::int32_t* offsets(std::size_t block) const { return offsets_ + first_lane_[block]; }
   const float* multipliers(std::size_t block) const { return multipliers_ + first_lane_[block]; }
+  // Null unless the layer has float_sums.
+  const float* shifts(std::size_t block) const {
+    return shifts_ == nullptr ? nullptr : shifts_ + first_lane_[block];
+  }
 
  private:
   AlignedBuffer memory_;
   std::vector<std::size_t> first_lane_;
   std::int32_t* offsets_ = nullptr;
   float* multipliers_ = nullptr;
+  float* shifts_ = nullptr;
 };
 
 }  // namespace pyquant::native

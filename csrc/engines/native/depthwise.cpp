@@ -69,6 +69,7 @@ class PreparedDepthwise final : public PreparedKernel {
     block.weights = reinterpret_cast<const std::int8_t*>(weights(index));
     block.offsets = constants_.offsets(index);
     block.multipliers = constants_.multipliers(index);
+    block.shifts = constants_.shifts(index);
     block.channels = blocks_[index].channels;
     block.strips = blocks_[index].strips;
     block.rows = static_cast<std::size_t>(rows_);

@@ -122,6 +122,7 @@ ConvBlock PackedWeights::block(std::size_t index) const {
   return {weights + block.weights,
           constants_.offsets(index),
           constants_.multipliers(index),
+          constants_.shifts(index),
           block.lanes.vectors,
           block.lanes.channels,
           weights + blocks_[next].weights,

@@ -15,7 +15,7 @@ constexpr std::size_t kTileRows = 16;
 constexpr std::size_t kTileSteps = 16;  // of 4 bytes
 // With fewer steps for each output, moving the accumulators to vector registers costs more than the
 // multiplications save.
-constexpr std::size_t kLeastSteps = 8;
+constexpr std::size_t kLeastSteps = 4;
 
 // How the outputs are cut into tiles, all of one size; where they do not fit, the last of a row
 // overlaps the one before it. What both compute only the first one stores, because the output may
@@ -79,6 +79,28 @@ inline void configure(const Tiling& tiling) {
   load(configuration);
 }
 
+// The constants of a block's vectors.
+template <int kVectors>
+struct ScalesInRegisters {
+  __m512i offsets[kVectors];
+  __m512 multipliers[kVectors], shifts[kVectors];
+  bool floats;
+
+  PYQUANT_INLINE explicit ScalesInRegisters(const ConvBlock& block)
+      : floats(block.shifts != nullptr) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      offsets[i] = _mm512_load_si512(block.offsets + 16 * i);
+      multipliers[i] = _mm512_load_ps(block.multipliers + 16 * i);
+      shifts[i] = floats ? _mm512_load_ps(block.shifts + 16 * i) : _mm512_setzero_ps();
+    }
+  }
+
+  PYQUANT_INLINE bool float_sums() const { return floats; }
+  PYQUANT_INLINE __m512 multiplier(int vector) const { return multipliers[vector]; }
+  PYQUANT_INLINE __m512 shift(int vector) const { return shifts[vector]; }
+};
+
 // The stores of one or two tiles, done a few pixels at a time between the multiplications of the
 // next ones, which leave the vector units idle.
 template <int kVectors, PostOp kPostOp>
@@ -87,7 +109,7 @@ class PendingStores {
   PendingStores(const ConvLayout& layout, const ConvBlock& block, std::size_t pixels)
       : layout_(layout),
         block_(block),
-        packer_(layout.output, block.multipliers, block.channels),
+        packer_(layout.output, block.channels),
         kind_(layout.output.kind),
         stride_(layout.output_stride),
         pixels_(pixels) {}
@@ -140,13 +162,15 @@ class PendingStores {
       return;
     }
     auto* y = reinterpret_cast<std::uint8_t*>(y_[tile_]) + begin * stride_;
+    const ScalesInRegisters<kVectors> scales(block_);
     for (std::size_t pixel = begin; pixel < end; pixel += kStep) {
       __m512i values[kStep * kVectors];
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < kStep * kVectors; ++i) {
-        values[i] = with_offsets(sums + 16 * i, i % kVectors);
+        values[i] =
+            _mm512_add_epi32(scales.offsets[i % kVectors], _mm512_load_si512(sums + 16 * i));
       }
-      packer_.store(values, static_cast<int>(end - pixel), y, stride_);
+      packer_.store(values, scales, static_cast<int>(end - pixel), y, stride_);
       sums += 16 * kVectors * kStep;
       y += kStep * stride_;
     }

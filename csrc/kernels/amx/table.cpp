@@ -27,6 +27,7 @@ const KernelTable kTable = {
     .geometry = avx512_vnni::kGeometry,
     .adds_residuals = true,
     .looks_up_tables = true,
+    .takes_float_sums = true,
     .convolve = convolve,
     .interleave = avx512_vnni::interleave,
     .convolve_depthwise = avx512_vnni::convolve_depthwise,

@@ -97,8 +97,8 @@ PYQUANT_INLINE void start(Tile<kVectors, kPixels>& tile, const std::int32_t* off
 
 template <int kVectors, int kFirst, int kPixels, PostOp kPostOp>
 PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile,
-                                const Packer<kVectors, kPostOp>& packer, std::uint8_t* y,
-                                std::size_t stride) {
+                                const Packer<kVectors, kPostOp>& packer,
+                                const ScalesInMemory& scales, std::uint8_t* y, std::size_t stride) {
   constexpr int kGroup = kPixelsInStore<kVectors>;
   constexpr int kCount = kPixels - kFirst < kGroup ? kPixels - kFirst : kGroup;
   __m512i sums[kGroup * kVectors];
@@ -106,14 +106,16 @@ PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile,
     const int pixel = i / kVectors < kCount ? kFirst + i / kVectors : kFirst;
     sums[i] = tile.pixels[pixel].sums[i % kVectors];
   }
-  packer.store(sums, kCount, y + kFirst * stride, stride);
+  packer.store(sums, scales, kCount, y + kFirst * stride, stride);
 }
 
 template <PostOp kPostOp, int kVectors, int kPixels, int... kIndex>
 PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const ConvLayout& layout,
                           const ConvBlock& block, std::uint8_t* y, Indices<kIndex...>) {
-  const Packer<kVectors, kPostOp> packer(layout.output, block.multipliers, block.channels);
-  (store_group<kVectors, kIndex * kPixelsInStore<kVectors>>(tile, packer, y, layout.output_stride),
+  const Packer<kVectors, kPostOp> packer(layout.output, block.channels);
+  const ScalesInMemory scales = {block.multipliers, block.shifts};
+  (store_group<kVectors, kIndex * kPixelsInStore<kVectors>>(tile, packer, scales, y,
+                                                            layout.output_stride),
    ...);
 }
 

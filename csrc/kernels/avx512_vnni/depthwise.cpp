@@ -60,7 +60,8 @@ template <PostOp kPostOp>
 PYQUANT_INLINE void store_strips(const DepthwiseBlock& block,
                                  const Packer<kBlockVectors, kPostOp>& packer, const __m512i* sums,
                                  std::uint8_t* y) {
-  const __m512i bytes = packer.bytes(sums, [&](std::ptrdiff_t distance) {
+  const ScalesInMemory scales = {block.multipliers, block.shifts};
+  const __m512i bytes = packer.finish(packer.scale(sums, scales), [&](std::ptrdiff_t distance) {
     const std::uint8_t* other = y + distance;
     return block.strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
            : block.strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)
@@ -189,7 +190,7 @@ template <int kRows, int kGroups, int kTaps, PostOp kPostOp>
 void convolve_rows_with(const DepthwiseBlock& block, const std::uint8_t* columns,
                         std::size_t pixels, std::size_t row_count, void* y) {
   constexpr int kPixels = 4 / kRows;  // so that 16 accumulators hide the latency
-  const Packer<kBlockVectors, kPostOp> packer(block.output, block.multipliers, block.channels);
+  const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
   const std::size_t size = block.output.kind == OutputStage::Kind::kFloat ? sizeof(float) : 1;
   const std::size_t column_step = block.stride_columns * block.groups * kColumnGroupBytes;
   auto* out = static_cast<char*>(y);

@@ -149,27 +149,53 @@ PYQUANT_INLINE void with_post_op(const OutputStage& output, Function function) {
   }
 }
 
+// What accumulators are multiplied by; see OutputStage::float_sums.
+struct ScalesInMemory {
+  const float *multipliers, *shifts;
+  PYQUANT_INLINE bool float_sums() const { return shifts != nullptr; }
+  PYQUANT_INLINE __m512 multiplier(int vector) const {
+    return _mm512_load_ps(multipliers + 16 * vector);
+  }
+  PYQUANT_INLINE __m512 shift(int vector) const { return _mm512_load_ps(shifts + 16 * vector); }
+};
+
 // Stores pixels of kVectors vectors of accumulators as uint8. Sums that fit int32 after scaling
 // saturate in each of the packs, so that only the given bounds are left to clamp to.
 template <int kVectors, PostOp kPostOp>
 struct Packer : PostOpConstants<kPostOp> {
-  const float* multipliers;
   __m512i zero_point, low, high;
   __mmask64 channels;
   bool plain;  // the packs' saturation is enough
 
-  PYQUANT_INLINE Packer(const OutputStage& output, const float* scales, std::size_t channel_count)
+  PYQUANT_INLINE Packer(const OutputStage& output, std::size_t channel_count)
       : PostOpConstants<kPostOp>(output),
-        multipliers(scales),
         zero_point(_mm512_set1_epi16(static_cast<short>(output.range.zero_point))),
         low(_mm512_set1_epi8(static_cast<char>(output.range.low))),
         high(_mm512_set1_epi8(static_cast<char>(output.range.high))),
         channels(~__mmask64{0} >> (64 - channel_count)),
         plain(fills_bytes(output.range)) {}
 
-  PYQUANT_INLINE __m512 scale(__m512i accumulator, int vector) const {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator),
-                         _mm512_load_ps(multipliers + 16 * vector));
+  template <bool kFloatSums, typename Scales>
+  static PYQUANT_INLINE __m512 scale(__m512i accumulator, const Scales& scales, int vector) {
+    const __m512 multiplier = scales.multiplier(vector);
+    if constexpr (kFloatSums) {
+      return _mm512_fmadd_ps(_mm512_castsi512_ps(accumulator), multiplier, scales.shift(vector));
+    } else {
+      return _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator), multiplier);
+    }
+  }
+
+  // Accumulators of kPixelsInStore pixels, scaled.
+  template <bool kFloatSums, typename Scales>
+  static PYQUANT_INLINE Scaled scale(const __m512i* acc, const Scales& scales) {
+    return {scale<kFloatSums>(acc[0], scales, 0), scale<kFloatSums>(acc[1], scales, 1 % kVectors),
+            scale<kFloatSums>(acc[2], scales, 2 % kVectors),
+            kVectors == 3 ? _mm512_setzero_ps()
+                          : scale<kFloatSums>(acc[kVectors == 3 ? 0 : 3], scales, 3 % kVectors)};
+  }
+  template <typename Scales>
+  static PYQUANT_INLINE Scaled scale(const __m512i* acc, const Scales& scales) {
+    return scales.float_sums() ? scale<true>(acc, scales) : scale<false>(acc, scales);
   }
 
   // load_other(distance) gives the other operands in the order of the bytes packed.
@@ -188,21 +214,16 @@ struct Packer : PostOpConstants<kPostOp> {
     }
   }
 
-  // A pixel of four vectors.
-  template <typename LoadOther>
-  PYQUANT_INLINE __m512i bytes(const __m512i* acc, LoadOther load_other) const {
-    return finish({scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 2), scale(acc[3], 3)},
-                  load_other);
-  }
-
   // acc: kPixelsInStore times kVectors accumulators; the first `count` pixels are stored.
-  PYQUANT_INLINE void store(const __m512i* acc, int count, std::uint8_t* y,
+  template <typename Scales>
+  PYQUANT_INLINE void store(const __m512i* acc, const Scales& scales, int count, std::uint8_t* y,
                             std::size_t stride) const {
+    const Scaled values = scale(acc, scales);
     if constexpr (kVectors == 4) {
       const auto load_other = [&](std::ptrdiff_t distance) {
         return _mm512_maskz_loadu_epi8(channels, y + distance);
       };
-      _mm512_mask_storeu_epi8(y, channels, bytes(acc, load_other));
+      _mm512_mask_storeu_epi8(y, channels, finish(values, load_other));
     } else if constexpr (kVectors == 3) {
       const __m512i together =
           _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15);
@@ -210,8 +231,7 @@ struct Packer : PostOpConstants<kPostOp> {
       const auto load_other = [&](std::ptrdiff_t distance) {
         return _mm512_permutexvar_epi32(apart, _mm512_maskz_loadu_epi8(channels, y + distance));
       };
-      const __m512i packed = finish(
-          {scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 2), _mm512_setzero_ps()}, load_other);
+      const __m512i packed = finish(values, load_other);
       _mm512_mask_storeu_epi8(y, channels, _mm512_permutexvar_epi32(together, packed));
     } else if constexpr (kVectors == 2) {
       const auto mask = static_cast<__mmask32>(channels);
@@ -223,8 +243,7 @@ struct Packer : PostOpConstants<kPostOp> {
             _mm512_castsi256_si512(_mm256_maskz_loadu_epi8(mask, other)), second, 1);
         return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
       };
-      const __m512i packed = finish(
-          {scale(acc[0], 0), scale(acc[1], 1), scale(acc[2], 0), scale(acc[3], 1)}, load_other);
+      const __m512i packed = finish(values, load_other);
       const __m512i sorted =
           _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
       _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(sorted));
@@ -248,8 +267,7 @@ struct Packer : PostOpConstants<kPostOp> {
         all = _mm512_inserti32x4(all, pixel(3), 3);
         return _mm512_permutexvar_epi32(transposed, all);
       };
-      const __m512i packed = finish(
-          {scale(acc[0], 0), scale(acc[1], 0), scale(acc[2], 0), scale(acc[3], 0)}, load_other);
+      const __m512i packed = finish(values, load_other);
       const __m512i sorted = _mm512_permutexvar_epi32(transposed, packed);
       _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(sorted));
       if (count > 1) {

@@ -29,6 +29,7 @@ constexpr KernelTable table(bool vbmi) {
       .geometry = kGeometry,
       .adds_residuals = true,
       .looks_up_tables = vbmi,
+      .takes_float_sums = true,
       .convolve = convolve,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
