@@ -18,7 +18,8 @@ from pyquant.ir.program import DType, Program
 from pyquant.mobile.executorch import exported, needed_for_pte
 from pyquant.mobile.quiet import quiet
 from pyquant.mobile.xnnpack_graph import XnnpackGraph
-from pyquant.mobile.xnnpack_nodes import RULES, Translation
+from pyquant.mobile.xnnpack_nodes import RULES
+from pyquant.mobile.xnnpack_translation import Translation
 from pyquant.targets.program_module import ProgramModule
 
 
