@@ -90,7 +90,9 @@ class XnnpackGraph:
         if not 2 <= len(inputs) <= 5:
             raise UnsupportedError(f"XNNPACK does not concatenate {len(inputs)} tensors at once")
         padded = [*inputs, *[_NONE] * (5 - len(inputs))]
-        names = {f"input{position}_id": value for position, value in enumerate(padded, 1)}
+        names: dict[str, Any] = {
+            f"input{position}_id": value for position, value in enumerate(padded, 1)
+        }
         self.node(f"XNNConcatenate{len(inputs)}", axis=axis, output_id=output, **names)
 
     def to_bytes(self) -> bytes:
