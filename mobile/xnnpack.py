@@ -50,7 +50,7 @@ class DelegatedModule(nn.Module):
         with quiet(), needed_for_pte():
             content = _graph(program, shapes).to_bytes()
             lowered: Any = importlib.import_module("executorch.exir.lowered_backend_module")
-        stub = exported(outputs, example_inputs, largest_batch)
+            stub = exported(outputs, example_inputs, largest_batch)
         self.delegate = lowered.LoweredBackendModule(stub, "XnnpackBackend", content, [])
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
