@@ -82,7 +82,7 @@ def to_executorch(
 
     Args:
         module: quantized_decomposed q/dq operators around float ones: a :class:`QdqModule`, or a
-            graph that PT2E converted.
+            graph that PT2E converted; for :data:`DELEGATED`, a :class:`DelegatedModule`.
         example_inputs: float32, NCHW if rank 4. The file takes exactly these shapes,
         largest_batch: or any batch from 1 to this.
         backend: What runs the network on the phone.

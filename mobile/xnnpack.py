@@ -18,7 +18,8 @@ from pyquant.ir.program import DType, Program
 from pyquant.mobile.executorch import exported, needed_for_pte
 from pyquant.mobile.quiet import quiet
 from pyquant.mobile.xnnpack_graph import XnnpackGraph
-from pyquant.mobile.xnnpack_nodes import RULES, Translation
+from pyquant.mobile.xnnpack_nodes import RULES
+from pyquant.mobile.xnnpack_translation import Translation
 from pyquant.targets.program_module import ProgramModule
 
 
@@ -49,7 +50,7 @@ class DelegatedModule(nn.Module):
         with quiet(), needed_for_pte():
             content = _graph(program, shapes).to_bytes()
             lowered: Any = importlib.import_module("executorch.exir.lowered_backend_module")
-        stub = exported(outputs, example_inputs, largest_batch)
+            stub = exported(outputs, example_inputs, largest_batch)
         self.delegate = lowered.LoweredBackendModule(stub, "XnnpackBackend", content, [])
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:

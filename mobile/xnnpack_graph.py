@@ -64,7 +64,11 @@ class XnnpackGraph:
         return self._constant("qcint8", data, scales, dim)
 
     def bias(self, data: npt.NDArray[np.int32], scales: npt.NDArray[np.float32]) -> int:
-        """int32, with a scale for each element."""
+        """int32, in units of the input's scale times the weight's, as XNNPACK takes for granted.
+
+        A bias has scales all the same, which nothing reads: the weight's, so that they take no
+        room in the file.
+        """
         return self._constant("qcint32", data, scales, 0)
 
     def node(
@@ -86,7 +90,9 @@ class XnnpackGraph:
         if not 2 <= len(inputs) <= 5:
             raise UnsupportedError(f"XNNPACK does not concatenate {len(inputs)} tensors at once")
         padded = [*inputs, *[_NONE] * (5 - len(inputs))]
-        names = {f"input{position}_id": value for position, value in enumerate(padded, 1)}
+        names: dict[str, Any] = {
+            f"input{position}_id": value for position, value in enumerate(padded, 1)
+        }
         self.node(f"XNNConcatenate{len(inputs)}", axis=axis, output_id=output, **names)
 
     def to_bytes(self) -> bytes:

@@ -7,111 +7,22 @@ entries when the runtime loads them. What XNNPACK has for float32 only is comput
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from pyquant.errors import UnsupportedError
 from pyquant.ir import ops
-from pyquant.ir.program import DType, Node, Program
+from pyquant.ir.program import Node
 from pyquant.ir.program import Tensor as IrTensor
-from pyquant.mobile.affine_tables import affine_layer
 from pyquant.mobile.stock_layers import qparams
-from pyquant.mobile.table_functions import function_of, identity
-from pyquant.mobile.xnnpack_graph import Shape, XnnpackGraph
+from pyquant.mobile.xnnpack_functions import table
+from pyquant.mobile.xnnpack_translation import TO_NCHW, TO_NHWC, Translation
 
 _KEEP_DIMS, _ALIGN_CORNERS = 0x40, 0x08  # XNN_FLAG_...
-_ANY_BATCH = 0  # a size that a reshape infers
 _TO_THE_END = 0  # the size of a slice
-_TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 _MOST_AT_ONCE = 5  # operands of a concatenation
-
-
-@dataclass
-class Translation:
-    """A Program on its way into a graph.
-
-    Attributes:
-        program: What is translated.
-        graph: What has been translated of it.
-        shapes: Of all activations, by their index in the Program, as the Program holds them.
-        values: The graph's values by the same index.
-    """
-
-    program: Program
-    graph: XnnpackGraph
-    shapes: Mapping[int, tuple[int, ...]]
-    values: dict[int, int] = field(default_factory=dict)
-
-    def tensor(self, index: int) -> IrTensor:
-        """What the Program says of an activation or constant."""
-        return self.program.tensors[index]
-
-    def step(self, index: int) -> float:
-        """The scale of a quantized activation."""
-        tensor = self.tensor(index)
-        if tensor.dtype != DType.uint8:
-            raise UnsupportedError(f"{tensor.name} is {tensor.dtype.name} inside of the network")
-        return qparams(tensor)[0]
-
-    def read(self, index: int) -> int:
-        """The int8 value of a quantized activation."""
-        self.step(index)
-        if self.tensor(index).is_constant:
-            raise UnsupportedError(f"the operand {self.tensor(index).name} is a constant")
-        return self.values[index]
-
-    def write(self, index: int) -> int:
-        """A new int8 value for a quantized activation."""
-        self.step(index)
-        self.values[index] = self.like(index, self.shapes[index])
-        return self.values[index]
-
-    def like(self, index: int, shape: Shape) -> int:
-        """A new int8 value with the qparams of an activation."""
-        scale, zero_point = qparams(self.tensor(index))
-        return self.graph.quantized(shape, scale, zero_point - 128)
-
-    def unary(self, kind: str, x: int, y: int, **fields: Any) -> None:
-        """An operator with one operand."""
-        self.graph.node(kind, input_id=x, output_id=y, **fields)
-
-    def in_float(self, kind: str, node: Node, **fields: Any) -> None:
-        """A node with one operand, computed in float32."""
-        x, y = self.to_real(node.inputs[0]), self.graph.real(self.shapes[node.output])
-        self.unary(kind, x, y, **fields)
-        self.unary("XNNConvert", y, self.write(node.output))
-
-    def to_real(self, index: int) -> int:
-        """A new float32 value of an activation."""
-        real = self.graph.real(self.shapes[index])
-        self.unary("XNNConvert", self.read(index), real)
-        return real
-
-    def planes(self, index: int) -> int:
-        """A new int8 value: an image as NCHW; an activation of another rank as it is."""
-        x = self.read(index)
-        if len(self.shapes[index]) != 4:
-            return x
-        y = self.like(index, [self.shapes[index][axis] for axis in _TO_NCHW])
-        self.transpose(x, y, _TO_NCHW)
-        return y
-
-    def transpose(self, x: int, y: int, perm: tuple[int, ...]) -> None:
-        """Dimension ``i`` of the result is dimension ``perm[i]`` of ``x``."""
-        self.unary("XNNStaticTranspose", x, y, num_dims=len(perm), perm=list(perm))
-
-    def reshape(self, x: int, y: int) -> None:
-        """To the shape of ``y`` for any batch size."""
-        shape = [_ANY_BATCH, *self.graph.shapes[y][1:]]
-        self.unary("XNNStaticReshape", x, y, num_dims=len(shape), new_shape=shape)
 
 
 def _bounds(op: Any, output: IrTensor) -> tuple[float, float] | None:
@@ -122,6 +33,8 @@ def _bounds(op: Any, output: IrTensor) -> tuple[float, float] | None:
 
 
 def _quantize(to: Translation, node: Node) -> None:
+    if node.inputs[0] not in to.program.inputs:
+        raise UnsupportedError(f"{to.tensor(node.inputs[0]).name} is float32 inside of the network")
     real, quantized = to.values[node.inputs[0]], to.write(node.output)
     shape = to.graph.shapes[real]
     if len(shape) != 4:
@@ -129,7 +42,7 @@ def _quantize(to: Translation, node: Node) -> None:
         return
     planes = to.like(node.output, shape)
     to.unary("XNNConvert", real, planes)
-    to.transpose(planes, quantized, _TO_NHWC)
+    to.transpose(planes, quantized, TO_NHWC)
 
 
 def _dequantize(to: Translation, node: Node) -> None:
@@ -141,14 +54,14 @@ def _dequantize(to: Translation, node: Node) -> None:
 
 def _constants(to: Translation, node: Node, dim: int, perm: tuple[int, ...]) -> dict[str, int]:
     """A layer's weight with its axes in the order ``perm``, and bias."""
-    x, weight, bias = (to.tensor(index) for index in node.inputs)
+    weight, bias = (to.tensor(index) for index in node.inputs[1:])
     if weight.data is None or bias.data is None:
         raise UnsupportedError("weight and bias must be constants")
     data = np.ascontiguousarray(weight.data.transpose(perm), dtype=np.int8)
     scales = np.broadcast_to(weight.scale.reshape(-1), bias.data.shape).astype(np.float32)
     return {
         "filter_id": to.graph.weight(data, scales, dim),
-        "bias_id": to.graph.bias(bias.data.astype(np.int32), scales * np.float32(qparams(x)[0])),
+        "bias_id": to.graph.bias(bias.data.astype(np.int32), scales),
     }
 
 
@@ -282,81 +195,6 @@ def _pad(to: Translation, node: Node) -> None:
     )
 
 
-def _between_int8(to: Translation, node: Node, kind: str, **fields: Any) -> None:
-    """XNNPACK makes a table of it."""
-    to.unary(kind, to.read(node.inputs[0]), to.write(node.output), **fields)
-
-
-def _clamp(to: Translation, node: Node, low: float, high: float) -> None:
-    scale, zero_point = qparams(to.tensor(node.output))
-    bounds = (max(low, -zero_point * scale), min(high, (255 - zero_point) * scale))
-    if bounds[0] >= bounds[1]:
-        raise UnsupportedError("all results are the same")
-    _between_int8(to, node, "XNNClamp", bounds=bounds)
-
-
-def _silu(to: Translation, node: Node) -> None:
-    real = to.to_real(node.inputs[0])
-    gate, result = (to.graph.real(to.shapes[node.output]) for _ in range(2))
-    to.unary("XNNSigmoid", real, gate)
-    to.graph.node("XNNMultiply", input1_id=real, input2_id=gate, output_id=result)
-    to.unary("XNNConvert", result, to.write(node.output))
-
-
-def _hardsigmoid(to: Translation, node: Node) -> None:
-    """A linear layer with one weight: a plain operand cannot be a constant."""
-    op: Any = node.op
-    weight, scale, bias = affine_layer(op, *map(to.tensor, _ends(node)), slope=1 / 6, offset=0.5)
-    scales = np.asarray([scale], np.float32)
-    size = int(np.prod(to.shapes[node.output]))
-    column, result = (to.like(index, (size, 1)) for index in (node.inputs[0], node.output))
-    y = to.write(node.output)
-    to.reshape(to.read(node.inputs[0]), column)
-    to.graph.node(
-        "XNNFullyConnected",
-        bounds=(0.0, 1.0),
-        input1_id=column,
-        filter_id=to.graph.weight(np.asarray([[weight]], np.int8), scales, 0),
-        bias_id=to.graph.bias(
-            np.asarray([bias], np.int32), scales * qparams(to.tensor(node.inputs[0]))[0]
-        ),
-        output_id=result,
-    )
-    to.reshape(result, y)
-
-
-def _ends(node: Node) -> tuple[int, int]:
-    return node.inputs[0], node.output
-
-
-_Rule = Callable[[Translation, Node], None]
-
-#: The functions of :mod:`pyquant.mobile.table_functions`. XNNPACK lacks the others.
-_FUNCTIONS: dict[Callable[..., Tensor], _Rule] = {
-    identity: partial(_clamp, low=-math.inf, high=math.inf),
-    torch.relu: partial(_clamp, low=0.0, high=math.inf),
-    functional.relu6: partial(_clamp, low=0.0, high=6.0),
-    functional.hardswish: partial(_between_int8, kind="XNNHardswish"),
-    functional.hardsigmoid: _hardsigmoid,
-    functional.silu: _silu,
-    torch.sigmoid: partial(_between_int8, kind="XNNSigmoid"),
-    torch.tanh: partial(_between_int8, kind="XNNTanh"),
-    functional.gelu: partial(_between_int8, kind="XNNGelu"),
-    functional.elu: partial(_between_int8, kind="XNNELU", alpha=1.0),
-    torch.abs: partial(_between_int8, kind="XNNAbs"),
-    torch.neg: partial(_between_int8, kind="XNNNegate"),
-}
-
-
-def _table(to: Translation, node: Node) -> None:
-    op: Any = node.op
-    function = function_of(op, *map(to.tensor, _ends(node)))
-    rule = _FUNCTIONS.get(function) if function is not None else None
-    if rule is None:
-        raise UnsupportedError("XNNPACK has no operator for this table")
-    rule(to, node)
-
-
 def _concat(to: Translation, node: Node) -> None:
     op: Any = node.op
     parts = [to.read(index) for index in node.inputs]
@@ -406,9 +244,9 @@ def _reshape(to: Translation, node: Node) -> None:
     if len(shape) != 4:
         to.reshape(x, to.write(node.output))
         return
-    planes = to.like(node.output, [shape[axis] for axis in _TO_NCHW])
+    planes = to.like(node.output, [shape[axis] for axis in TO_NCHW])
     to.reshape(x, planes)
-    to.transpose(planes, to.write(node.output), _TO_NHWC)
+    to.transpose(planes, to.write(node.output), TO_NHWC)
 
 
 def _resize_bilinear(to: Translation, node: Node) -> None:
@@ -420,6 +258,8 @@ def _resize_bilinear(to: Translation, node: Node) -> None:
     flags = _ALIGN_CORNERS if op.align_corners else 0
     to.in_float("XNNStaticResizeBilinear2D", node, new_height=height, new_width=width, flags=flags)
 
+
+_Rule = Callable[[Translation, Node], None]
 
 #: How each operator is said. Adding an operator is adding a row; XNNPACK lacks the others.
 RULES: dict[type, _Rule] = {
@@ -436,7 +276,7 @@ RULES: dict[type, _Rule] = {
     ops.Flatten: _reshape,
     ops.Reshape: _reshape,
     ops.Pad: _pad,
-    ops.LookupTable: _table,
+    ops.LookupTable: table,
     ops.Concat: _concat,
     ops.Slice: _slice,
     ops.ChannelShuffle: _channel_shuffle,
