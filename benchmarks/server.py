@@ -147,7 +147,7 @@ def main(
 def _models(network: str, folder: Path) -> dict[str, Path]:
     """Files of the int8 network by their kind, from the same calibration data."""
     with silence():
-        model, calibration = build(network), list(samples(network, _CALIBRATION, 1).split(1))
+        model, calibration = build(network), list(torch.split(samples(network, _CALIBRATION, 1), 1))
         x = samples(network, 1, 2)
         cache = Cache(default_folder(), network, 1, _CALIBRATION)  # as benchmarks.peers
         onnx = onnxruntime.int8_file(Task(network, model, x, calibration, 1, cache))
@@ -216,7 +216,7 @@ def _ask(port: int, body: bytes, head: int) -> None:
 
 def _median(loads: list[Load]) -> Load:
     def middle(name: str) -> float:
-        return statistics.median(getattr(load, name) for load in loads)
+        return float(statistics.median(getattr(load, name) for load in loads))
 
     return Load(
         middle("per_second"),
