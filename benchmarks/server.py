@@ -28,6 +28,7 @@ import torch
 
 import pyquant
 from benchmarks.networks import NETWORKS, build, samples
+from benchmarks.options import some_of
 from benchmarks.peers import onnxruntime
 from benchmarks.peers.cache import Cache, default_folder
 from benchmarks.peers.peer import Task
@@ -56,10 +57,10 @@ class Load:
 class Server:
     """A server that listens, and a request for it: JSON of ``head`` bytes, then the input."""
 
+    command: list[str]
     port: int
     body: Path
     head: int
-    first_answer: float
 
     def drive(self, connections: int, seconds: int, cores: str) -> Load:
         """Keeps so many connections busy."""
@@ -67,25 +68,44 @@ class Server:
         setting = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), url]
         command = [*_on(cores), "wrk", *setting, "--", str(self.body), str(self.head)]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        # wrk leaves requests behind, which would go on while another server is measured.
+        _ask(self.port, self.body.read_bytes(), self.head)
         found = json.loads(output.splitlines()[-1])
         requests, errors = found["requests"], found["errors"]
         per_second = (requests - errors) / found["seconds"]
         return Load(per_second, found["p50_ms"], found["p99_ms"], requests, errors)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A way to serve a network: the file's kind, and options of the server."""
+
+    kind: str
+    options: tuple[str, ...] = ()
+
+
+#: Ratios are to the last.
+CONTENDERS = {
+    "pyquant": Contender("pyq"),
+    "pyquant-batches": Contender("pyq", ("--max-batch", "8")),
+    "onnxruntime": Contender("onnx"),
+}
+
+
 @click.command()
 @click.option("--server", required=True, type=click.Path(exists=True, path_type=Path))
+@some_of("--contenders", CONTENDERS)
 @click.option("--network", type=click.Choice(NETWORKS), default="mobilenet_v2", show_default=True)
 @click.option("--connections", default="1,8,64", show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=3, show_default=True, help="Of a turn.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--total", default=0, help="Then ask pyquant's server for so many answers in all.")
+@click.option("--total", default=0, help="Then ask the first server for so many answers in all.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--server-cores", default="0", show_default=True)
 @click.option("--client-cores", default="1", show_default=True)
-@click.option("--options", default="", help="More options of both servers.")
 def main(
     server: Path,
+    contenders: list[str],
     network: str,
     connections: str,
     seconds: int,
@@ -94,20 +114,20 @@ def main(
     workers: int,
     server_cores: str,
     client_cores: str,
-    options: str,
 ) -> None:
     """Requests a second and their latency, at several numbers of connections."""
     silence_libraries()
     counts = [int(text) for text in connections.split(",")]
-    arguments = ["--name", NAME, "--port", "0", "--workers", str(workers), *options.split()]
+    common = ["--name", NAME, "--port", "0", "--workers", str(workers)]
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as running:
         folder = Path(name)
-        with stage(f"Quantizing {network} for both"):
+        with stage(f"Quantizing {network}"):
             models = _models(network, folder)
         servers = {}
-        for label, model in models.items():
-            command = [*_on(server_cores), str(server), str(model), *arguments]
-            servers[label] = running.enter_context(_start(command, folder))
+        for label in contenders:
+            chosen = CONTENDERS[label]
+            command = [str(server), str(models[chosen.kind]), *common, *chosen.options]
+            servers[label] = running.enter_context(_start([*_on(server_cores), *command], folder))
         loads: dict[tuple[str, int], list[Load]] = {}
         with stage(f"{rounds} rounds"):
             for _ in range(rounds):
@@ -115,42 +135,62 @@ def main(
                     for label, target in servers.items():
                         load = target.drive(count, seconds, client_cores)
                         loads.setdefault((label, count), []).append(load)
-        _print_loads(network, counts, loads)
-        _print_rest(server, models["pyquant"], servers)
+        _print_loads(network, counts, contenders, loads)
+        for label, target in servers.items():
+            first = 1e3 * _first_answer(target)
+            console().print(f"{label}: {first:.0f} ms from the start to the first answer")
+        _print_sessions(models["pyq"])
         if total:
-            _print_total(servers["pyquant"], total, client_cores)
+            _print_total(servers[contenders[0]], total, client_cores)
 
 
 def _models(network: str, folder: Path) -> dict[str, Path]:
-    """Files of the int8 network for each runtime, from the same calibration data."""
+    """Files of the int8 network by their kind, from the same calibration data."""
     with silence():
-        model, calibration = build(network), list(samples(network, _CALIBRATION, 1).split(1))
+        model, calibration = build(network), list(torch.split(samples(network, _CALIBRATION, 1), 1))
         x = samples(network, 1, 2)
         cache = Cache(default_folder(), network, 1, _CALIBRATION)  # as benchmarks.peers
         onnx = onnxruntime.int8_file(Task(network, model, x, calibration, 1, cache))
         pyquant.quantize(model, x, calibration, progress=False).save(folder / "model.pyq")
     np.save(folder / "x.npy", x.numpy())
-    return {"pyquant": folder / "model.pyq", "ONNX Runtime": onnx}
+    return {"pyq": folder / "model.pyq", "onnx": onnx}
 
 
 @contextlib.contextmanager
 def _start(command: list[str], folder: Path) -> Iterator[Server]:
-    """A server, and how long it took from its start to its first answer."""
-    start = time.perf_counter()
+    """A server, and a request for its model in a file."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        port = int(line.rsplit(":", 1)[1].split(",")[0])
+        port = _port(process.stdout.readline())
         body, head = _request(port, np.load(folder / "x.npy"))
-        _ask(port, body, head)
-        seconds = time.perf_counter() - start
         file = folder / f"request{port}.bin"
         file.write_bytes(body)
-        yield Server(port, file, head, seconds)
+        yield Server(command, port, file, head)
     finally:
         process.terminate()
         process.wait()
+
+
+def _first_answer(server: Server, repeats: int = 9) -> float:
+    """Seconds from the start of another such server to its first answer: the median."""
+    body = server.body.read_bytes()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        process = subprocess.Popen(server.command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        port = _port(process.stdout.readline())
+        _ask(port, body, server.head)
+        seconds.append(time.perf_counter() - start)
+        process.terminate()
+        process.wait()
+    return statistics.median(seconds)
+
+
+def _port(line: str) -> int:
+    """From what the server says when it listens."""
+    return int(line.rsplit(":", 1)[1].split(",")[0])
 
 
 def _request(port: int, x: npt.NDArray[np.float32]) -> tuple[bytes, int]:
@@ -176,7 +216,7 @@ def _ask(port: int, body: bytes, head: int) -> None:
 
 def _median(loads: list[Load]) -> Load:
     def middle(name: str) -> float:
-        return statistics.median(getattr(load, name) for load in loads)
+        return float(statistics.median(getattr(load, name) for load in loads))
 
     return Load(
         middle("per_second"),
@@ -187,12 +227,18 @@ def _median(loads: list[Load]) -> Load:
     )
 
 
-def _print_loads(network: str, counts: list[int], loads: dict[tuple[str, int], list[Load]]) -> None:
+def _print_loads(
+    network: str,
+    counts: list[int],
+    contenders: list[str],
+    loads: dict[tuple[str, int], list[Load]],
+) -> None:
     columns = ("connections", "requests/s", "p50 ms", "p99 ms", "errors", "ratio")
     table = new_table(f"{network}, medians", "", *columns, right=columns)
     for count in counts:
-        ours, theirs = (_median(loads[label, count]) for label in ("pyquant", "ONNX Runtime"))
-        for label, load in (("pyquant", ours), ("ONNX Runtime", theirs)):
+        baseline = _median(loads[contenders[-1], count])
+        for label in contenders:
+            load = _median(loads[label, count])
             table.add_row(
                 label,
                 str(count),
@@ -200,15 +246,12 @@ def _print_loads(network: str, counts: list[int], loads: dict[tuple[str, int], l
                 f"{load.p50:.2f}",
                 f"{load.p99:.2f}",
                 f"{load.errors} of {load.requests}",
-                f"{load.per_second / theirs.per_second:.2f}",
+                f"{load.per_second / baseline.per_second:.2f}",
             )
     console().print(table)
 
 
-def _print_rest(server: Path, model: Path, servers: dict[str, Server]) -> None:
-    for label, target in servers.items():
-        console().print(f"{label}: {1e3 * target.first_answer:.0f} ms to the first answer")
-    console().print(f"{server.name}: {server.stat().st_size / 1e6:.2f} MB")
+def _print_sessions(model: Path) -> None:
     one, two = _sessions_per_second(model)
     console().print(
         f"Sessions without HTTP: 1 thread {one:.0f} runs/s, 2 threads {two:.0f}: {two / one:.2f}x"

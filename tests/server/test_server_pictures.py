@@ -230,7 +230,7 @@ def test_files_that_are_no_models(server_program: Path, tmp_path: Path, content:
 
 
 def test_arguments_that_make_no_sense(server_program: Path, model: Path) -> None:
-    for option in (["--workers", "-1"], ["--port", "70000"], ["--max-batch", "0"], ["--nothing"]):
+    for option in (["--workers", "-1"], ["--port", "70000"], ["--max-queue", "-1"], ["--nothing"]):
         result = running.run_to_end(server_program, model, *option)
         assert result.returncode not in (0, 1)
         assert option[0] in result.stderr

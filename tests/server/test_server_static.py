@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cpp_packages import CORE_BUILD, install_core, run
+
 from server import running
 
 MAX_BYTES = 5_000_000

@@ -31,8 +31,10 @@ Config parse_command_line(int argc, char** argv) {
   app.add_option("--name", config.name, "the model's name in URLs instead of its own");
   app.add_option("--address", config.address, "IP address to listen on; 0.0.0.0 for all");
   app.add_option("--port", config.port, "0 takes a free one");
-  app.add_option("--workers", config.workers, "sessions that compute at once; 0: one per CPU");
-  app.add_option("--io-threads", config.io_threads, "threads for HTTP; 0: as many as workers");
+  app.add_option("--workers", config.workers, "sessions that compute at once; 0: one per CPU")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--io-threads", config.io_threads, "threads for HTTP; 0: as many as workers")
+      ->check(CLI::Range(0, 1024));
   app.add_option("--threads", config.threads, "threads inside of one run")
       ->check(CLI::Range(1, 256));
   app.add_option("--max-batch", config.max_batch, "images gathered from requests into one run")
@@ -46,12 +48,12 @@ Config parse_command_line(int argc, char** argv) {
   app.add_option("--max-request-batch", config.max_request_batch, "images in one request")
       ->check(CLI::Range(1, 1024));
   app.add_option("--max-queue", config.max_queue, "requests that may wait for a worker")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--max-connections", config.max_connections, "beyond that, clients wait")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   megabytes("--max-body-mb", config.max_body_bytes, "size of a request");
   app.add_option("--max-pixels", config.max_pixels, "pixels of a picture")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 30));
   seconds("--read-timeout-s", config.read_timeout, "for a whole request to arrive");
   seconds("--idle-timeout-s", config.idle_timeout, "between two requests of a connection");
   seconds("--write-timeout-s", config.write_timeout, "for an answer to be taken");

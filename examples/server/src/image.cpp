@@ -14,7 +14,10 @@ namespace {
 
 // Room for the picture, once its size is known.
 void allocate(Image& image, std::size_t width, std::size_t height, std::size_t max_pixels) {
-  if (width == 0 || height == 0 || height > max_pixels / width) {
+  if (width == 0 || height == 0) {
+    throw RequestError("the picture has no pixels");
+  }
+  if (height > max_pixels / width) {
     throw RequestError(413, "the picture of " + std::to_string(width) + " x " +
                                 std::to_string(height) + " pixels is too large");
   }

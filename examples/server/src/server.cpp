@@ -114,7 +114,7 @@ asio::awaitable<void> Server::serve(std::shared_ptr<Connection> connection) {
 asio::awaitable<void> Server::stop_on_signal() {
   co_await signals_.async_wait(asio::use_awaitable);
   signals_.clear();  // the next one ends the process at once
-  std::fprintf(stderr, "stopping\n");
+  std::puts("stopping");
   service_.stop();
   acceptor_.close();
   co_await drain();
