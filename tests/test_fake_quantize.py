@@ -221,7 +221,7 @@ def test_a_learned_offset_has_the_gradients_of_lsq_plus() -> None:
     slope = torch.where(within, steps.round() - steps, steps.clamp(*GRID))
     shrink = (x[0].numel() * GRID[1]) ** 0.5
     assert 0.1 < within.double().mean() < 0.99
-    expected = (dy * slope).sum() / shrink, (dy * ~within).sum() / shrink
+    expected = (dy.double() * slope).sum() / shrink, (dy.double() * ~within).sum() / shrink
     # The clamped ones see the offset before it is rounded: up to half a step.
     slack = float((dy * ~within).sum().abs()) / shrink
     assert module.scale.grad is not None and module.offset.grad is not None
