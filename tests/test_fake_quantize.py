@@ -91,7 +91,7 @@ def test_rounding_and_gradients_on_every_isa(isa: str) -> None:
 def check(x: Tensor, dy: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> None:
     leaf, step = x.clone().requires_grad_(), scale.clone().requires_grad_()
     features = 12
-    y = fake_quantize(leaf, step, zero_point, *GRID, axis, features)
+    y, _ = fake_quantize(leaf, step, zero_point, *GRID, axis, features)
     y.backward(dy)
 
     s, z = on_axis(scale, x, axis), on_axis(zero_point, x, axis)
@@ -101,9 +101,25 @@ def check(x: Tensor, dy: Tensor, scale: Tensor, zero_point: Tensor, axis: int | 
     dx, dscale = reference(x, dy, scale, zero_point, axis)
     assert leaf.grad is not None and step.grad is not None
     assert torch.equal(leaf.grad, dx)
+    fixed = x.clone().requires_grad_()
+    same, _ = fake_quantize(fixed, scale, zero_point, *GRID, axis, features)
+    same.backward(dy)
+    assert torch.equal(same, y)
+    assert fixed.grad is not None and torch.equal(fixed.grad, dx)
     expected_step = dscale / (features * GRID[1]) ** 0.5
     bound = 1e-5 * (dy.abs().sum() * 256).item()
     torch.testing.assert_close(step.grad.double(), expected_step, rtol=1e-5, atol=bound)
+    # A zero point that is trained: what is clamped moves with it.
+    moved = (zero_point + 0.3).requires_grad_()
+    y, _ = fake_quantize(x, scale, moved, *GRID, axis, features)
+    assert torch.equal(y, expected)
+    lost = ((dx - dy).double() * s.double()).movedim(axis or 0, 0)
+    lost = lost.sum().reshape(1) if axis is None else lost.reshape(x.shape[axis], -1).sum(1)
+    y.backward(dy)
+    assert moved.grad is not None
+    torch.testing.assert_close(
+        moved.grad.double(), lost / (features * GRID[1]) ** 0.5, rtol=1e-4, atol=bound
+    )
 
 
 def test_rounding_is_that_of_the_quantized_graph() -> None:
@@ -114,7 +130,7 @@ def test_rounding_is_that_of_the_quantized_graph() -> None:
         q, scale, zero_point, *GRID, torch.int8
     )
 
-    y = fake_quantize(x, torch.tensor([scale]), torch.tensor([zero_point]), *GRID, None, 1)
+    y, _ = fake_quantize(x, torch.tensor([scale]), torch.tensor([zero_point]), *GRID, None, 1)
 
     assert torch.equal(y, expected)
 
@@ -186,6 +202,36 @@ def test_a_learned_scale_starts_from_the_first_range_and_is_trained() -> None:
     assert 0 < abs(scale.item() - start) < start
 
 
+def test_a_learned_offset_has_the_gradients_of_lsq_plus() -> None:
+    """Bhalgat et al. 2020, eq. 4 to 6, in float64: ``(x - offset) / scale`` is rounded to
+    ``-128..127``; here the offset itself is rounded to whole steps.
+    """
+    module = FakeQuantize(quant_min=-128, quant_max=127, learned=True, learned_offset=True)
+    x = torch.randn(4, 1000) + 1
+    module(x)
+    with torch.no_grad():
+        module.scale.mul_(0.5)  # so that values are clamped
+        module.offset.add_(0.1)
+    dy = torch.randn_like(x)
+    module(x).backward(dy)
+
+    s, offset = module.scale.detach().double(), module.offset.detach().double()
+    steps = (x.double() - (offset / s).round() * s) / s
+    within = (steps.round() >= GRID[0]) & (steps.round() <= GRID[1])
+    slope = torch.where(within, steps.round() - steps, steps.clamp(*GRID))
+    shrink = (x[0].numel() * GRID[1]) ** 0.5
+    assert 0.1 < within.double().mean() < 0.99
+    expected = (dy.double() * slope).sum() / shrink, (dy.double() * ~within).sum() / shrink
+    # The clamped ones see the offset before it is rounded: up to half a step.
+    slack = float((dy * ~within).sum().abs()) / shrink
+    assert module.scale.grad is not None and module.offset.grad is not None
+    torch.testing.assert_close(module.scale.grad[0].double(), expected[0], rtol=1e-4, atol=slack)
+    torch.testing.assert_close(module.offset.grad[0].double(), expected[1], rtol=1e-4, atol=1e-3)
+    _, zero_point = module.calculate_qparams()
+    assert zero_point.dtype == torch.int64
+    assert zero_point.item() == round(float(-offset / s))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_float_types_keep_their_type(dtype: torch.dtype) -> None:
     module = FakeQuantize(quant_min=-128, quant_max=127)
@@ -200,5 +246,8 @@ def test_the_operators_pass_torchs_own_checks() -> None:
     scale, zero_point = torch.rand(3) + 0.01, torch.zeros(3, dtype=torch.int64)
     torch.library.opcheck(fake_quantize, (x, scale.requires_grad_(), zero_point, *GRID, 1, 16))
     low, high = torch.tensor(-1.0), torch.tensor(1.0)
-    arguments = (x, low, high, -10.0, 10.0, 0.01, True, *GRID, False, None)
-    torch.library.opcheck(observe_fake_quantize, arguments)
+    scale, zero_point = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    state = (low, high, scale, zero_point)
+    for extremes in (None, torch.tensor([[-3.0], [4.0]])):
+        arguments = (x, *state, extremes, -10.0, 10.0, 0.01, *GRID, False, None)
+        torch.library.opcheck(observe_fake_quantize, arguments)

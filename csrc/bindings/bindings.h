@@ -8,7 +8,6 @@ namespace pyquant::python {
 void bind_cpu(pybind11::module_& module);
 void bind_dynamic(pybind11::module_& module);
 void bind_errors(pybind11::module_& module);
-void bind_fake_quantize(pybind11::module_& module);
 void bind_kernel(pybind11::module_& module);
 void bind_observers(pybind11::module_& module);
 void bind_program(pybind11::module_& module);

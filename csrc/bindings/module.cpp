@@ -12,7 +12,6 @@ PYBIND11_MODULE(_C, module) {
   pyquant::python::bind_cpu(module);
   pyquant::python::bind_dynamic(module);
   pyquant::python::bind_errors(module);
-  pyquant::python::bind_fake_quantize(module);
   pyquant::python::bind_kernel(module);
   pyquant::python::bind_observers(module);
   pyquant::python::bind_program(module);

@@ -118,8 +118,14 @@ struct KernelTable {
   std::size_t (*histogram_bins)(const float* x, std::size_t count, BinLayout layout,
                                 std::uint16_t* bins);
 
-  // y = k * scale with k = clamp(rne(x * inverse_scale)), count elements. NaN stays NaN.
-  void (*fake_quantize)(const float* x, std::size_t count, RoundingGrid grid, float* y);
+  // y = k * scale with k = clamp(rne(x * inverse_scale)), count elements. NaN stays NaN. Bit i % 8
+  // of passed[i / 8] tells whether element i was not clamped (that of NaN is 0); the bits behind
+  // the last element are 0.
+  void (*fake_quantize)(const float* x, std::size_t count, RoundingGrid grid, float* y,
+                        std::uint8_t* passed);
+
+  // dx = dy where the bit of `passed` is 1, else 0; count elements. dx may be dy.
+  void (*pass_gradient)(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx);
 
   // Gradients of that, where rounding counts as the identity: dx = dy where nothing was clamped,
   // else 0. Returns the sum of dy * dy/dscale, where dy/dscale is k, less x * inverse_scale where

@@ -13,8 +13,13 @@ RoundingGrid rounding_grid(GridParams params, const Grid& grid) {
 
 }  // namespace
 
-void fake_quantize(std::span<const float> x, GridParams params, const Grid& grid, float* y) {
-  kernel_table().fake_quantize(x.data(), x.size(), rounding_grid(params, grid), y);
+void fake_quantize(std::span<const float> x, GridParams params, const Grid& grid, float* y,
+                   std::uint8_t* passed) {
+  kernel_table().fake_quantize(x.data(), x.size(), rounding_grid(params, grid), y, passed);
+}
+
+void pass_gradient(std::span<const float> dy, const std::uint8_t* passed, float* dx) {
+  kernel_table().pass_gradient(dy.data(), passed, dy.size(), dx);
 }
 
 float fake_quantize_backward(std::span<const float> x, const float* dy, GridParams params,

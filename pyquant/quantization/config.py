@@ -101,6 +101,10 @@ class QatConfig(QuantizationConfig):
             start from the first batch's ranges; zero points stay where that put them. The
             parameters are named ``...scale``; weight decay is no good for them, and their learning
             rate should be small beside their size, some hundredths.
+        learned_offset: So is what the lowest integers of activations stand for, and with it the
+            zero point (LSQ+: Bhalgat et al., "LSQ+: Improving low-bit quantization through
+            learnable offsets and better initialization", 2020, rounded so that 0 stays on the
+            grid). Needs ``learned_step_size``; the parameters are named ``...offset``.
 
     Raises:
         QuantizationError: Another observer is asked for, or a correction that works on weights
@@ -111,6 +115,7 @@ class QatConfig(QuantizationConfig):
     bias_correction: bool = False
     averaging_constant: float = 0.01
     learned_step_size: bool = False
+    learned_offset: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,6 +129,8 @@ class QatConfig(QuantizationConfig):
                 raise QuantizationError(f"{name} would undo what training has learned")
         if not 0 < self.averaging_constant <= 1:
             raise QuantizationError("averaging_constant must be above 0 and at most 1")
+        if self.learned_offset and not self.learned_step_size:
+            raise QuantizationError("learned_offset needs learned_step_size")
 
     def activation_spec(self, interval: Interval = REALS) -> Any:
         """A new torchao ``QuantizationSpec`` with a fake quantizer instead of an observer."""
@@ -137,7 +144,10 @@ class QatConfig(QuantizationConfig):
             quant_max=127,
             qscheme=torch.per_tensor_affine,
             observer_or_fake_quant_ctr=FakeQuantize.with_args(
-                interval=interval, averaging_constant=average, learned=self.learned_step_size
+                interval=interval,
+                averaging_constant=average,
+                learned=self.learned_step_size,
+                learned_offset=self.learned_offset,
             ),
         )
 

@@ -9,14 +9,19 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from pyquant.errors import CalibrationError, InvalidInputError
-from pyquant.quantization.fake_quantize_op import fake_quantize, observe_fake_quantize
+from pyquant.quantization.fake_quantize_op import (
+    extremes_of_all_processes,
+    fake_quantize,
+    observe_fake_quantize,
+)
 from pyquant.quantization.freezable import Freezable
 from pyquant.quantization.observers import Observer
 
 _SMALLEST_SCALE = 2.0**-23
+_SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 
 
 class FakeQuantize(Freezable, Observer):
@@ -30,6 +35,8 @@ class FakeQuantize(Freezable, Observer):
     Args:
         averaging_constant: The weight of a new batch; ``None`` takes the extremes of all.
         learned: The scale is a parameter with the gradient of LSQ. It starts from the first range.
+        learned_offset: So is the real number that the integer 0 stands for, as in LSQ+; the zero
+            point is ``round(-offset / scale)``.
 
     Attributes:
         scale: float32 ``[1]`` or ``[C]``; infinity before any data.
@@ -38,6 +45,7 @@ class FakeQuantize(Freezable, Observer):
 
     scale: Tensor
     zero_point: Tensor
+    offset: Tensor
     #: What an error message calls the tensor.
     label = ""
     #: Whether processes see different tensors.
@@ -48,9 +56,11 @@ class FakeQuantize(Freezable, Observer):
         *args: Any,
         averaging_constant: float | None = 0.01,
         learned: bool = False,
+        learned_offset: bool = False,
         **kwargs: Any,
     ) -> None:
         self.learned = learned
+        self.learned_offset = learned_offset
         self.averaging_constant = averaging_constant
         super().__init__(*args, **kwargs)
 
@@ -68,10 +78,16 @@ class FakeQuantize(Freezable, Observer):
         if x.numel() == 0:
             return x
         values = x.float()
-        observed = self._observes()
-        if observed:
+        if not self._observes():
+            result = self._round(values)
+        elif not self.learned:
             result = self._observe_and_round(values)
-        if not observed or self.learned:
+        else:
+            with torch.no_grad():
+                self._observe_and_round(values)
+                if self.learned_offset:
+                    self.offset.copy_(-self.zero_point * self.scale)
+            self.started = True
             result = self._round(values)
         return result.to(x.dtype)
 
@@ -84,7 +100,7 @@ class FakeQuantize(Freezable, Observer):
         scale = self._scale().detach()
         if not scale.numel() or bool(torch.isinf(scale).any()):
             raise CalibrationError("a fake quantizer has seen no data: train the model first")
-        return scale, self.zero_point
+        return scale, self._zero_point().detach().round().long()
 
     def get_extra_state(self) -> Tensor:
         """The flags as a tensor."""
@@ -104,64 +120,69 @@ class FakeQuantize(Freezable, Observer):
     def _observe_and_round(self, values: Tensor) -> Tensor:
         if self.per_channel and not self.min_val.numel():
             self._allocate((values.shape[self.ch_axis],))
-        symmetric = self.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric)
-        result: Tensor
+        extremes = None
         try:
-            result, *state = observe_fake_quantize(
+            if self.synchronize and distributed.is_available() and distributed.is_initialized():
+                extremes = extremes_of_all_processes(values, *self.interval, self._axis)
+            result: Tensor = observe_fake_quantize(
                 values,
                 self.min_val,
                 self.max_val,
+                self.scale,
+                self.zero_point,
+                extremes,
                 *self.interval,
                 self.averaging_constant,
-                self.synchronize,
                 self.quant_min,
                 self.quant_max,
-                symmetric,
+                self.qscheme in _SYMMETRIC,
                 self._axis,
-            )
-        except InvalidInputError as error:
+            )[0]
+        except ValueError as error:
             raise InvalidInputError(
                 f"NaN or infinity in training, in '{self.label}': a lower learning rate or clipped "
                 "gradients may help"
             ) from error
-        with torch.no_grad():
-            own = (self.min_val, self.max_val, self.scale, self.zero_point)
-            for buffer, value in zip(own, state, strict=True):
-                buffer.copy_(value.detach())
-        if self.learned:
-            self.started = True
         return result
 
     def _round(self, values: Tensor) -> Tensor:
         result: Tensor = fake_quantize(
             values,
             self._scale(),
-            self.zero_point,
+            self._zero_point(),
             self.quant_min,
             self.quant_max,
             self._axis,
             self._features(values),
-        )
+        )[0]
         return result
 
     def _scale(self) -> Tensor:
         scale: Tensor = self.scale
         return scale.abs().clamp(min=_SMALLEST_SCALE) if self.learned else scale
 
+    def _zero_point(self) -> Tensor:
+        """int64; or float32, with a gradient."""
+        if not (self.learned_offset and self.started):
+            return self.zero_point
+        return (-self.offset / self._scale()).clamp(self.quant_min, self.quant_max)
+
     def _features(self, values: Tensor) -> int:
         return values.numel() // values.shape[0] if values.dim() else 1
 
     def _empty_state(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         grid = shape or (1,)
+        offset = {"offset": torch.zeros(grid)} if self.learned_offset else {}
         return {
             **super()._empty_state(shape),
             "scale": torch.full(grid, math.inf),
             "zero_point": torch.zeros(grid, dtype=torch.int64),
+            **offset,
         }
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         for name, value in self._empty_state(shape).items():
-            if self.learned and name == "scale":
+            if self.learned and name in ("scale", "offset"):
                 self.register_parameter(name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)

@@ -24,15 +24,30 @@ struct Vectors {
 
 }  // namespace
 
-void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y) {
+void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y,
+                   std::uint8_t* passed) {
   const Vectors with(grid);
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const __m256 steps = _mm256_mul_ps(_mm256_loadu_ps(x + i), with.inverse_scale);
-    const __m256 rounded = _mm256_round_ps(with.clamped(steps), kNearestEven);
-    _mm256_storeu_ps(y + i, _mm256_mul_ps(rounded, with.scale));
+    const __m256 rounded = _mm256_round_ps(steps, kNearestEven);
+    const __m256 k = with.clamped(rounded);
+    _mm256_storeu_ps(y + i, _mm256_mul_ps(k, with.scale));
+    const int within = _mm256_movemask_ps(_mm256_cmp_ps(k, rounded, _CMP_EQ_OQ));
+    passed[i / 8] = static_cast<std::uint8_t>(within);
   }
-  scalar::fake_quantize(x + i, count - i, grid, y + i);
+  scalar::fake_quantize(x + i, count - i, grid, y + i, passed + i / 8);
+}
+
+void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const __m256i own = _mm256_and_si256(_mm256_set1_epi32(passed[i / 8]), bits);
+    const __m256 within = _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, bits));
+    _mm256_storeu_ps(dx + i, _mm256_and_ps(within, _mm256_loadu_ps(dy + i)));
+  }
+  scalar::pass_gradient(dy + i, passed + i / 8, count - i, dx + i);
 }
 
 float fake_quantize_backward(const float* x, const float* dy, std::size_t count, RoundingGrid grid,

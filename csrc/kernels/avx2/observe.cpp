@@ -7,6 +7,7 @@ namespace pyquant::avx2 {
 namespace {
 
 constexpr std::size_t kLanes = 8;
+constexpr std::size_t kChains = 4;  // of operations that wait for each other
 
 // For each set of lanes the byte shuffle that moves their words to the front.
 struct Compressions {
@@ -32,18 +33,18 @@ constexpr Compressions kCompressions = compressions();
 }  // namespace
 
 bool min_max(const float* x, std::size_t count, float* min, float* max) {
-  constexpr std::size_t kStep = 2 * kLanes;
+  constexpr std::size_t kStep = kChains * kLanes;
   if (count < kStep) {
     return scalar::min_max(x, count, min, max);
   }
   const __m256 zero = _mm256_setzero_ps();
-  __m256 low[2], high[2], check[2];
-  for (std::size_t v = 0; v < 2; ++v) {
+  __m256 low[kChains], high[kChains], check[kChains];
+  for (std::size_t v = 0; v < kChains; ++v) {
     low[v] = high[v] = _mm256_loadu_ps(x + v * kLanes);
     check[v] = zero;
   }
   const auto visit = [&](const float* values) {
-    for (std::size_t v = 0; v < 2; ++v) {
+    for (std::size_t v = 0; v < kChains; ++v) {
       const __m256 value = _mm256_loadu_ps(values + v * kLanes);
       low[v] = _mm256_min_ps(low[v], value);
       high[v] = _mm256_max_ps(high[v], value);
@@ -54,10 +55,15 @@ bool min_max(const float* x, std::size_t count, float* min, float* max) {
     visit(x + i);
   }
   visit(x + count - kStep);
+  for (std::size_t v = 1; v < kChains; ++v) {
+    low[0] = _mm256_min_ps(low[0], low[v]);
+    high[0] = _mm256_max_ps(high[0], high[v]);
+    check[0] = _mm256_add_ps(check[0], check[v]);
+  }
   float lanes[3 * kLanes];
-  _mm256_storeu_ps(lanes, _mm256_min_ps(low[0], low[1]));
-  _mm256_storeu_ps(lanes + kLanes, _mm256_max_ps(high[0], high[1]));
-  _mm256_storeu_ps(lanes + 2 * kLanes, _mm256_add_ps(check[0], check[1]));
+  _mm256_storeu_ps(lanes, low[0]);
+  _mm256_storeu_ps(lanes + kLanes, high[0]);
+  _mm256_storeu_ps(lanes + 2 * kLanes, check[0]);
   float ignored = 0.0F;
   const bool finite = scalar::min_max(lanes + 2 * kLanes, kLanes, &ignored, &ignored);
   return scalar::min_max(lanes, kLanes, min, &ignored) &&

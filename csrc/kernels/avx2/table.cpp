@@ -20,6 +20,7 @@ const KernelTable kTable = {
     .min_max = min_max,
     .histogram_bins = histogram_bins,
     .fake_quantize = fake_quantize,
+    .pass_gradient = pass_gradient,
     .fake_quantize_backward = fake_quantize_backward,
     .geometry = {8, 2, 2},
     .convolve = convolve,

@@ -22,6 +22,11 @@ void lookup(const std::uint8_t* x, const std::uint8_t* values, std::size_t count
 bool min_max(const float* x, std::size_t count, float* min, float* max);
 std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,
                            std::uint16_t* bins);
+void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y,
+                   std::uint8_t* passed);
+void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx);
+float fake_quantize_backward(const float* x, const float* dy, std::size_t count, RoundingGrid grid,
+                             float* dx);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,

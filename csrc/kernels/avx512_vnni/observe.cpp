@@ -7,22 +7,23 @@ namespace pyquant::avx512_vnni {
 namespace {
 
 constexpr std::size_t kLanes = 16;
+constexpr std::size_t kChains = 4;  // of operations that wait for each other
 
 }  // namespace
 
 bool min_max(const float* x, std::size_t count, float* min, float* max) {
-  constexpr std::size_t kStep = 2 * kLanes;
+  constexpr std::size_t kStep = kChains * kLanes;
   if (count < kStep) {
     return scalar::min_max(x, count, min, max);
   }
   const __m512 zero = _mm512_setzero_ps();
-  __m512 low[2], high[2], check[2];
-  for (std::size_t v = 0; v < 2; ++v) {
+  __m512 low[kChains], high[kChains], check[kChains];
+  for (std::size_t v = 0; v < kChains; ++v) {
     low[v] = high[v] = _mm512_loadu_ps(x + v * kLanes);
     check[v] = zero;
   }
   const auto visit = [&](const float* values) {
-    for (std::size_t v = 0; v < 2; ++v) {
+    for (std::size_t v = 0; v < kChains; ++v) {
       const __m512 value = _mm512_loadu_ps(values + v * kLanes);
       low[v] = _mm512_min_ps(low[v], value);
       high[v] = _mm512_max_ps(high[v], value);
@@ -33,10 +34,14 @@ bool min_max(const float* x, std::size_t count, float* min, float* max) {
     visit(x + i);
   }
   visit(x + count - kStep);
-  *min = _mm512_reduce_min_ps(_mm512_min_ps(low[0], low[1]));
-  *max = _mm512_reduce_max_ps(_mm512_max_ps(high[0], high[1]));
-  const __m512 sum = _mm512_add_ps(check[0], check[1]);
-  return _mm512_cmp_ps_mask(sum, sum, _CMP_UNORD_Q) == 0;
+  for (std::size_t v = 1; v < kChains; ++v) {
+    low[0] = _mm512_min_ps(low[0], low[v]);
+    high[0] = _mm512_max_ps(high[0], high[v]);
+    check[0] = _mm512_add_ps(check[0], check[v]);
+  }
+  *min = _mm512_reduce_min_ps(low[0]);
+  *max = _mm512_reduce_max_ps(high[0]);
+  return _mm512_cmp_ps_mask(check[0], check[0], _CMP_UNORD_Q) == 0;
 }
 
 std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,

@@ -21,6 +21,7 @@ const KernelTable kTable = {
     .min_max = avx2::min_max,
     .histogram_bins = avx2::histogram_bins,
     .fake_quantize = avx2::fake_quantize,
+    .pass_gradient = avx2::pass_gradient,
     .fake_quantize_backward = avx2::fake_quantize_backward,
     .geometry = {8, 2, 4},
     .convolve = convolve,

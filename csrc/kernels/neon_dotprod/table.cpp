@@ -21,6 +21,7 @@ const KernelTable kTable = {
     .min_max = scalar::min_max,
     .histogram_bins = scalar::histogram_bins,
     .fake_quantize = scalar::fake_quantize,
+    .pass_gradient = scalar::pass_gradient,
     .fake_quantize_backward = scalar::fake_quantize_backward,
     .geometry = {4, 4, 4, 128},
     .convolve = convolve,

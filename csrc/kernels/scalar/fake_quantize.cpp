@@ -12,9 +12,23 @@ float clamped(float steps, RoundingGrid grid) {
 
 }  // namespace
 
-void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y) {
+void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y,
+                   std::uint8_t* passed) {
+  for (std::size_t begin = 0; begin < count; begin += 8) {
+    unsigned bits = 0;
+    for (std::size_t i = begin; i < std::min(begin + 8, count); ++i) {
+      const float rounded = std::nearbyint(x[i] * grid.inverse_scale);
+      const float k = clamped(rounded, grid);
+      y[i] = k * grid.scale;
+      bits |= static_cast<unsigned>(k == rounded) << (i - begin);
+    }
+    passed[begin / 8] = static_cast<std::uint8_t>(bits);
+  }
+}
+
+void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx) {
   for (std::size_t i = 0; i < count; ++i) {
-    y[i] = std::nearbyint(clamped(x[i] * grid.inverse_scale, grid)) * grid.scale;
+    dx[i] = (passed[i / 8] >> (i % 8) & 1U) != 0 ? dy[i] : 0.0F;
   }
 }
 

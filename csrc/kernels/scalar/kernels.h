@@ -35,7 +35,9 @@ void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::si
 bool min_max(const float* x, std::size_t count, float* min, float* max);
 std::size_t histogram_bins(const float* x, std::size_t count, BinLayout layout,
                            std::uint16_t* bins);
-void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y);
+void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* y,
+                   std::uint8_t* passed);
+void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx);
 float fake_quantize_backward(const float* x, const float* dy, std::size_t count, RoundingGrid grid,
                              float* dx);
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
