@@ -42,6 +42,8 @@ def train(rank: int, folder: str) -> None:
         # The statistics of batch norms differ until DDP sends those of the first process around.
         state = prepared.state_dict()
         results[learned] = {k: v for k, v in state.items() if "running_" not in k}
+        x = batch(4, rank)
+        assert torch.equal(pyquant.convert(model)(x), pyquant.convert(prepared)(x))
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from pyquant.capture.export import allow_mode_switch
 from pyquant.capture.node import get_constant
@@ -17,13 +17,16 @@ from pyquant.quantization.bias_correction import correct_biases
 from pyquant.quantization.end_training import end_training
 from pyquant.quantization.round_bias import round_biases
 
+#: What torch.compile and DistributedDataParallel call the module inside of them.
+_WRAPPED = ("_orig_mod", "module")
 
-def convert(prepared: fx.GraphModule) -> fx.GraphModule:
+
+def convert(prepared: nn.Module) -> fx.GraphModule:
     """Turns a calibrated graph into the quantized graph (PT2E, q/dq form).
 
     Args:
-        prepared: What ``prepare`` returned, after calibration, or ``prepare_qat``, after training.
-            It stays usable.
+        prepared: What ``prepare`` returned, after calibration, or ``prepare_qat``, after training;
+            also inside of ``DistributedDataParallel`` or ``torch.compile``. It stays usable.
 
     Returns:
         A new graph of ``quantized_decomposed`` calls around float ATen calls; weights are int8,
@@ -35,7 +38,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """
     from pyquant.quantization import pt2e
 
-    check_prepared(prepared)
+    prepared = check_prepared(prepared)
     with quiet(streams=True):
         observed = copy.deepcopy(prepared)
     end_training(observed)
@@ -51,18 +54,28 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
 
 
 def check_prepared(prepared: object) -> fx.GraphModule:
-    """``prepared``, if it is an observed graph.
+    """``prepared``, if it is an observed graph, or the one that it wraps.
 
     Raises:
         QuantizationError: It holds no observers.
     """
-    if not isinstance(prepared, fx.GraphModule):
+    graph = _unwrapped(prepared)
+    if not isinstance(graph, fx.GraphModule):
         raise QuantizationError(
             f"expected the graph that prepare() returned, got {type(prepared).__name__}"
         )
-    if not observers(prepared):
+    if not observers(graph):
         raise QuantizationError("the graph holds no observers: call prepare() first")
-    return prepared
+    return graph
+
+
+def _unwrapped(module: object) -> object:
+    while isinstance(module, nn.Module) and not isinstance(module, fx.GraphModule):
+        inner = [module._modules[name] for name in _WRAPPED if name in module._modules]
+        if not inner:
+            break
+        module = inner[0]
+    return module
 
 
 def check_calibrated(prepared: object) -> None:
