@@ -11,6 +11,7 @@ from torch import nn
 import pyquant
 from pyquant.analysis.sqnr import sqnr
 from pyquant.compile.first_run import MacCounter
+from pyquant.errors import InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -122,4 +123,33 @@ def test_in_one_step_the_dynamic_lstm_is_captured_with_its_convolutions() -> Non
     report = pyquant.compile_report(compiled)
     assert report.int8_share == 1.0
     (entry,) = report.subgraphs
-    assert "pyquant.dynamic_recurrent.default" in {at.target for at in entry.float_operators}
+    assert {at.target for at in entry.dynamic_operators} == {"pyquant.dynamic_recurrent.default"}
+    assert not any(at.is_dynamic for at in entry.float_operators)
+    lines = str(report).splitlines()
+    assert "          int8 (dynamic): pyquant.dynamic_recurrent.default" in lines
+    assert not any(line.strip().startswith("float: pyquant") for line in lines)
+
+
+@pytest.mark.parametrize("call", [own_graph, eager])
+def test_the_report_of_one_step_knows_the_whole_model_if_it_is_run(
+    call: Callable[..., torch.Tensor],
+) -> None:
+    model = make(call)
+    dynamic = pyquant.quantize_dynamic(model, {nn.LSTM})
+    compiled = torch.compile(dynamic, backend="pyquant", options={"calibration_steps": 1})
+    with torch.no_grad():
+        compiled(signals(0))
+        compiled(signals(1))
+
+    subgraphs = pyquant.compile_report(compiled)
+    whole = pyquant.compile_report(compiled, (signals(2),))
+
+    assert not subgraphs.complete
+    assert "not counted: what runs outside of subgraphs" in str(subgraphs)
+    assert subgraphs.outside_macs == 0
+    assert whole.complete and "not counted" not in str(whole)
+    assert whole.macs == CONVOLUTION_MACS + LSTM_MACS
+    assert whole.outside_macs == whole.outside_int8_macs == LSTM_MACS
+    assert whole.int8_share == 1.0
+    with pytest.raises(InvalidInputError, match="no subgraph"):
+        pyquant.compile_report(dynamic, signals(3))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
 from pyquant.compile.captured_graph import CapturedGraph, Route
+from pyquant.compile.first_run import MacCounter
 from pyquant.compile.origin import GraphBreak
 from pyquant.compile.session import SESSIONS, Session
 from pyquant.compile.subgraph import State, Subgraph
+from pyquant.errors import InvalidInputError
 from pyquant.ir.lower import FloatOperator
+
+#: A route, its graph, and the number of its calls that a report is about.
+_CountedRoute: TypeAlias = tuple[CapturedGraph, Route, int]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class SubgraphReport:
         int8_macs: How many of them are done in int8: by Programs, and by dynamic layers, whatever
             the state.
         float_operators: What runs in float inside of an int8 subgraph, and why.
+        dynamic_operators: The dynamic layers inside of it, which compute in int8.
     """
 
     location: str
@@ -38,6 +47,7 @@ class SubgraphReport:
     macs: int
     int8_macs: int
     float_operators: tuple[FloatOperator, ...] = ()
+    dynamic_operators: tuple[FloatOperator, ...] = ()
 
     def __str__(self) -> str:
         share = f", {_percent(self.int8_macs, self.macs)} of its MACs in int8" * bool(self.macs)
@@ -46,6 +56,8 @@ class SubgraphReport:
             lines.append(f"          because {self.reason}")
         kinds = dict.fromkeys(f"{stayed.target}: {stayed.why}" for stayed in self.float_operators)
         lines += [f"          float: {kind}" for kind in kinds]
+        dynamic = dict.fromkeys(operator.target for operator in self.dynamic_operators)
+        lines += [f"          int8 (dynamic): {target}" for target in dynamic]
         return "\n".join(lines)
 
 
@@ -56,10 +68,12 @@ class CompileReport:
     Attributes:
         subgraphs: What dynamo captured that holds weights, in the order of capture.
         graph_breaks: What ended a graph; the code behind it is another one, or runs as Python.
-        macs: Multiply-adds: of the calibration calls of a ``CompiledQuantizer``, with what runs
-            outside of subgraphs; else those of all calls of the subgraphs.
+        macs: Multiply-adds: of the calibration calls of a ``CompiledQuantizer``, or of the call
+            that :func:`compile_report` was given inputs for, with what runs outside of subgraphs;
+            else those of all calls of the subgraphs.
         outside_macs: How many of them run outside of subgraphs.
         outside_int8_macs: How many of those dynamic layers do.
+        complete: Whether what runs outside of subgraphs is counted.
     """
 
     subgraphs: tuple[SubgraphReport, ...]
@@ -67,6 +81,7 @@ class CompileReport:
     macs: int
     outside_macs: int
     outside_int8_macs: int
+    complete: bool = True
 
     @property
     def int8_macs(self) -> int:
@@ -81,7 +96,13 @@ class CompileReport:
         return self.int8_macs / self.macs if self.macs else 0.0
 
     def __str__(self) -> str:
-        lines = [f"{_percent(self.int8_macs, self.macs)} of the multiply-adds run in int8"]
+        where = "" if self.complete else " of the subgraphs"
+        lines = [f"{_percent(self.int8_macs, self.macs)} of the multiply-adds{where} run in int8"]
+        if not self.complete:
+            lines.append(
+                "not counted: what runs outside of subgraphs, in Python or in graphs without "
+                "weights; compile_report(model, example_inputs) counts it"
+            )
         if self.outside_macs:
             share = f", {_percent(self.outside_int8_macs, self.outside_macs)} of these in int8"
             outside = f"{_percent(self.outside_macs, self.macs)} run outside of subgraphs"
@@ -92,26 +113,41 @@ class CompileReport:
         return "\n".join(lines)
 
 
-def compile_report(model: nn.Module) -> CompileReport:
+def compile_report(
+    model: nn.Module, example_inputs: tuple[Any, ...] | torch.Tensor | None = None
+) -> CompileReport:
     """The report of a model that ``torch.compile(model, backend="pyquant")`` returned.
 
     Args:
         model: The compiled model, or the one that it was made from.
-    """
-    weights = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        example_inputs: The positional inputs, or one tensor, of one more call of the compiled
+            model, which the report is about then: the float model runs, too, to count what the
+            subgraphs do not hold. ``None``: about all calls so far, of the subgraphs alone, for
+            nothing else is known.
 
-    routes = [
-        (graph, route, route.calls)
+    Raises:
+        InvalidInputError: With inputs: this call came to no subgraph of the model.
+    """
+    if example_inputs is None:
+        return _report(_routes_of(model, {}))
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    before = {
+        id(route): route.calls
         for session in SESSIONS
-        for graph in _ordered(session.graphs)
+        for graph in session.graphs
         for route in graph.routes
-        if any(id(tensor) in weights for owned in graph.owners(route) for tensor in owned)
-    ]
-    subgraphs = _subgraphs(routes)
-    graphs = [graph for graph, _, _ in routes]
-    breaks = dict.fromkeys(graph.graph_break for graph in graphs if graph.graph_break is not None)
-    macs = sum(subgraph.macs for subgraph in subgraphs)
-    return CompileReport(subgraphs, tuple(breaks), macs, 0, 0)
+    }
+    with torch.no_grad():
+        model(*inputs)
+        with MacCounter() as counter:
+            getattr(model, "_orig_mod", model).forward(*inputs)
+    routes = [entry for entry in _routes_of(model, before) if entry[2]]
+    if not routes:
+        raise InvalidInputError(
+            "this call came to no subgraph: give compile_report what torch.compile(model, "
+            'backend="pyquant") returned'
+        )
+    return _report(routes, (counter.macs, counter.int8_macs))
 
 
 def session_report(session: Session) -> CompileReport:
@@ -121,15 +157,35 @@ def session_report(session: Session) -> CompileReport:
         for graph in _ordered(session.graphs)
         for route in graph.routes
     ]
-    subgraphs = _subgraphs(routes)
+    report = _report(routes, (session.macs, session.int8_macs))
+    return dataclasses.replace(report, graph_breaks=tuple(session.graph_breaks))
+
+
+def _routes_of(model: nn.Module, before: Mapping[int, int]) -> list[_CountedRoute]:
+    """Those that hold weights of ``model``, with their calls after those in ``before``."""
+    weights = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return [
+        (graph, route, route.calls - before.get(id(route), 0))
+        for session in SESSIONS
+        for graph in _ordered(session.graphs)
+        for route in graph.routes
+        if any(id(tensor) in weights for owned in graph.owners(route) for tensor in owned)
+    ]
+
+
+def _report(routes: Sequence[_CountedRoute], whole: tuple[int, int] | None = None) -> CompileReport:
+    """``whole``: the model's multiply-adds, and those of its dynamic layers, if they are known."""
+    breaks = dict.fromkeys(graph.graph_break for graph, _, _ in routes if graph.graph_break)
     inside = sum(calls * route.macs for _, route, calls in routes)
-    int8_inside = sum(calls * route.int8_macs for _, route, calls in routes)
+    dynamic_inside = sum(calls * route.int8_macs for _, route, calls in routes)
+    macs, dynamic = (inside, dynamic_inside) if whole is None else whole
     return CompileReport(
-        subgraphs,
-        tuple(session.graph_breaks),
-        session.macs,
-        max(session.macs - inside, 0),
-        max(session.int8_macs - int8_inside, 0),
+        _subgraphs(routes),
+        tuple(breaks),
+        macs,
+        max(macs - inside, 0),
+        max(dynamic - dynamic_inside, 0),
+        complete=whole is not None,
     )
 
 
@@ -137,16 +193,16 @@ def _ordered(graphs: Iterable[CapturedGraph]) -> list[CapturedGraph]:
     return sorted(graphs, key=lambda graph: graph.number)
 
 
-def _subgraphs(routes: Sequence[tuple[CapturedGraph, Route, int]]) -> tuple[SubgraphReport, ...]:
+def _subgraphs(routes: Sequence[_CountedRoute]) -> tuple[SubgraphReport, ...]:
     """One entry for each subgraph, and for each reason of a captured graph to have none."""
-    groups: dict[object, list[tuple[CapturedGraph, Route, int]]] = {}
+    groups: dict[object, list[_CountedRoute]] = {}
     for graph, route, calls in routes:
         subgraph = None if route.variant is None else route.variant.subgraph
         groups.setdefault(subgraph or (graph, route.reason), []).append((graph, route, calls))
     return tuple(_entry(key, group) for key, group in groups.items())
 
 
-def _entry(key: object, group: Sequence[tuple[CapturedGraph, Route, int]]) -> SubgraphReport:
+def _entry(key: object, group: Sequence[_CountedRoute]) -> SubgraphReport:
     calls = sum(route.calls for _, route, _ in group)
     macs = sum(count * route.macs for _, route, count in group)
     graph, first, _ = group[0]
@@ -163,7 +219,8 @@ def _entry(key: object, group: Sequence[tuple[CapturedGraph, Route, int]]) -> Su
         calls,
         macs,
         done,
-        tuple(stayed),
+        tuple(operator for operator in stayed if not operator.is_dynamic),
+        tuple(operator for operator in stayed if operator.is_dynamic),
     )
 
 

@@ -27,6 +27,7 @@ from pyquant.ir.program_builder import ProgramBuilder
 from pyquant.ir.quantized_graph import QParams, QuantizedGraph
 
 CONSTANT = "a constant"
+_DYNAMIC = "pyquant.dynamic_"
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ Plan: TypeAlias = Lowered | Alias | FromFloat | ToFloat | Aten
 
 @dataclass(frozen=True)
 class FloatOperator:
-    """An operator that runs in float32, outside of any Program."""
+    """An operator that runs on float32 tensors, outside of any Program."""
 
     name: str
     target: str
     why: str
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it computes in int8 all the same: a layer of ``quantize_dynamic``."""
+        return self.target.startswith(_DYNAMIC)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.target}): {self.why}"
@@ -251,6 +257,8 @@ def _clamp(outer: Bounds, qparams: QParams, low: float, high: float) -> Bounds:
 
 def _why_float(graph: QuantizedGraph, node: Node) -> str:
     target = str(node.target)
+    if target.startswith(_DYNAMIC):
+        return "it quantizes its float32 input itself, and computes in int8"
     known = {**rules.CLAMPING, **rules.POOLS, **MOVES}
     if target in known or rules.functional_name(node) in rules.UNARY:
         return "its inputs are not quantized, or this use of it has no int8 form"
