@@ -26,4 +26,6 @@ find_package_handle_standard_args(Flatc REQUIRED_VARS Flatc_EXECUTABLE Flatc_INC
 if(Flatc_FOUND AND NOT TARGET Flatc::headers)
   add_library(Flatc::headers INTERFACE IMPORTED)
   target_include_directories(Flatc::headers SYSTEM INTERFACE ${Flatc_INCLUDE_DIR})
+  # That of the schema's buffers. With less, FlatBuffers' assertions refuse to write one.
+  target_compile_definitions(Flatc::headers INTERFACE FLATBUFFERS_MAX_ALIGNMENT=64)
 endif()

@@ -40,7 +40,7 @@ class Carver {
 
   template <typename Element>
   Element* take(std::size_t count) {
-    auto* taken = reinterpret_cast<Element*>(base_ + used_);
+    auto* taken = base_ == nullptr ? nullptr : reinterpret_cast<Element*>(base_ + used_);
     used_ += align_to_cache_line(count * sizeof(Element));
     return taken;
   }

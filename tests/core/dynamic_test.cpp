@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <span>
 #include <string>

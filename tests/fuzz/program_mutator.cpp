@@ -174,7 +174,7 @@ void mutate_attributes(Random& random, fb::ProgramT& program) {
     (one_in(random, 2) ? pool->output_h : pool->output_w) = some_int(random);
   } else if (auto* pad = node.op.AsPad()) {
     std::int32_t* const sides[] = {&pad->top, &pad->left, &pad->bottom, &pad->right};
-    *sides[below(random, 4)] = one_in(random, 2) ? some_int(random) : -some_int(random) % 8;
+    *sides[below(random, 4)] = one_in(random, 2) ? some_int(random) : -(some_int(random) % 8);
   } else if (auto* table = node.op.AsLookupTable()) {
     table->values = some_bytes(random, one_in(random, 8) ? below(random, 300) : 256);
   } else if (auto* concat = node.op.AsConcat()) {
