@@ -64,11 +64,7 @@ class XnnpackGraph:
         return self._constant("qcint8", data, scales, dim)
 
     def bias(self, data: npt.NDArray[np.int32], scales: npt.NDArray[np.float32]) -> int:
-        """int32, in units of the input's scale times the weight's, as XNNPACK takes for granted.
-
-        A bias has scales all the same, which nothing reads: the weight's, so that they take no
-        room in the file.
-        """
+        """int32, with a scale for each element: the input's times the weight's."""
         return self._constant("qcint32", data, scales, 0)
 
     def node(

@@ -54,14 +54,14 @@ def _dequantize(to: Translation, node: Node) -> None:
 
 def _constants(to: Translation, node: Node, dim: int, perm: tuple[int, ...]) -> dict[str, int]:
     """A layer's weight with its axes in the order ``perm``, and bias."""
-    weight, bias = (to.tensor(index) for index in node.inputs[1:])
+    x, weight, bias = (to.tensor(index) for index in node.inputs)
     if weight.data is None or bias.data is None:
         raise UnsupportedError("weight and bias must be constants")
     data = np.ascontiguousarray(weight.data.transpose(perm), dtype=np.int8)
     scales = np.broadcast_to(weight.scale.reshape(-1), bias.data.shape).astype(np.float32)
     return {
         "filter_id": to.graph.weight(data, scales, dim),
-        "bias_id": to.graph.bias(bias.data.astype(np.int32), scales),
+        "bias_id": to.graph.bias(bias.data.astype(np.int32), scales * np.float32(qparams(x)[0])),
     }
 
 
