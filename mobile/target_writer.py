@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyquant.errors import ExportError, UnsupportedError
 from pyquant.ir.program import Program
 from pyquant.mobile import coreml, executorch, lite_file, torchscript
+from pyquant.mobile.executorch import Backend
 from pyquant.mobile.manifest import FileRecord
 from pyquant.mobile.qdq_module import QdqModule
 from pyquant.mobile.staging import io_error
@@ -128,7 +129,7 @@ class TargetWriter:
         except OSError as error:
             raise io_error(self.folder, error) from error
 
-    def _for_xnnpack(self) -> tuple[nn.Module, executorch.Backend]:
+    def _for_xnnpack(self) -> tuple[nn.Module, Backend]:
         """As one delegate if XNNPACK has all of the operators; else by ExecuTorch's partitioner."""
         if self.model.program is not None:
             try:

@@ -48,7 +48,7 @@ class DelegatedModule(nn.Module):
         if largest_batch is not None:
             shapes = {index: (largest_batch, *shape[1:]) for index, shape in shapes.items()}
         with quiet(), needed_for_pte():
-            content = _graph(program, shapes).to_bytes()
+            content = _graph(program, shapes, largest_batch is not None).to_bytes()
             lowered: Any = importlib.import_module("executorch.exir.lowered_backend_module")
             stub = exported(outputs, example_inputs, largest_batch)
         self.delegate = lowered.LoweredBackendModule(stub, "XnnpackBackend", content, [])
@@ -72,9 +72,11 @@ class _Outputs(nn.Module):
         return tuple(inputs[0].new_zeros((batch, *shape[1:])) for shape in self.shapes)
 
 
-def _graph(program: Program, shapes: Mapping[int, tuple[int, ...]]) -> XnnpackGraph:
+def _graph(
+    program: Program, shapes: Mapping[int, tuple[int, ...]], any_batch: bool
+) -> XnnpackGraph:
     graph = XnnpackGraph()
-    to = Translation(program, graph, shapes)
+    to = Translation(program, graph, shapes, any_batch)
     ends = [*program.inputs, *program.outputs]
     if len(set(ends)) < len(ends):
         raise UnsupportedError("XNNPACK wants every input and output to be another tensor")

@@ -24,12 +24,14 @@ class Translation:
         program: What is translated.
         graph: What has been translated of it.
         shapes: Of all activations, by their index in the Program, as the Program holds them.
+        any_batch: Whether the batch may be smaller than in ``shapes``, and change from run to run.
         values: The graph's values by the same index.
     """
 
     program: Program
     graph: XnnpackGraph
     shapes: Mapping[int, tuple[int, ...]]
+    any_batch: bool = False
     values: dict[int, int] = field(default_factory=dict)
 
     def tensor(self, index: int) -> IrTensor:

@@ -107,6 +107,20 @@ def test_what_moves_or_pools_activations(
     assert steps_apart(program, tmp_path, largest_batch) < 1.01
 
 
+@pytest.mark.parametrize("name", sorted(MOVES.keys() - LACKING))
+def test_batches_that_grow_and_shrink(name: str, tmp_path: Path) -> None:
+    op, shape = MOVES[name]
+    builder = Builder(shape=(2, 8, 12, 12))
+    program = builder.finish(builder.like(op, builder.quantize(), shape))
+    run(program, tmp_path, inputs_of(program), largest_batch=4)
+    loaded = load_executorch(tmp_path / "model.pte")
+    scale = float(program.tensors[program.nodes[-1].inputs[0]].scale[0])
+    for batch in (1, 4, 2, 3):
+        x = torch.randn(batch, 8, 12, 12)
+        (found,), (expected,) = loaded.run([x]), interpret(program, x)
+        assert (found - expected).abs().max() / scale < 1.01
+
+
 @pytest.mark.parametrize("name", sorted(LACKING))
 def test_what_xnnpack_lacks_is_named(name: str, tmp_path: Path) -> None:
     op, shape = MOVES[name]

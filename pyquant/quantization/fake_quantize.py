@@ -46,6 +46,8 @@ class FakeQuantize(Freezable, Observer):
     scale: Tensor
     zero_point: Tensor
     offset: Tensor
+    quant_min: int
+    quant_max: int
     #: What an error message calls the tensor.
     label = ""
     #: Whether processes see different tensors.

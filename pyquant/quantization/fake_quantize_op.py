@@ -103,21 +103,26 @@ def _rounded(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     return y, x.new_empty((rows, (inner + 7) // 8), dtype=torch.uint8)
 
 
-@torch.library.register_fake("pyquant::observe_fake_quantize")
-def _(x: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
+def _fake_observed(x: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
     return _rounded(x, settings[-1])
 
 
-@torch.library.register_fake("pyquant::fake_quantize")
-def _(x: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
+def _fake_rounded(x: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
     return _rounded(x, settings[-2])
 
 
-@torch.library.register_fake("pyquant::pass_gradient")
-def _(dy: Tensor, passed: Tensor, strides: list[int]) -> Tensor:
+def _fake_passed(dy: Tensor, passed: Tensor, strides: list[int]) -> Tensor:
     return dy.new_empty_strided(dy.shape, strides)
 
 
-@torch.library.register_fake("pyquant::learned_step_backward")
-def _(x: Tensor, dy: Tensor, scale: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_gradients(x: Tensor, dy: Tensor, scale: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+
+
+for _name, _function in (
+    ("observe_fake_quantize", _fake_observed),
+    ("fake_quantize", _fake_rounded),
+    ("pass_gradient", _fake_passed),
+    ("learned_step_backward", _fake_gradients),
+):
+    torch.library.register_fake(f"pyquant::{_name}", _function)
