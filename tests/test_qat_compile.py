@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -26,13 +27,24 @@ def net() -> nn.Module:
     )
 
 
+BACKENDS = [
+    "aot_eager",
+    "aot_eager_decomp_partition",  # computes some values again for the gradient
+    pytest.param(
+        "inductor",
+        marks=pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++"),
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("learned", [False, True])
-def test_a_compiled_graph_trains_as_the_graph_itself(learned: bool) -> None:
+def test_a_compiled_graph_trains_as_the_graph_itself(learned: bool, backend: str) -> None:
     batches = torch.randn(3, 4, 3, 8, 8) * torch.tensor([1.0, 2.0, 1.5]).view(3, 1, 1, 1, 1)
     config = pyquant.QatConfig(averaging_constant=0.5, learned_step_size=learned)
     first = pyquant.prepare_qat(net(), batches[0], config)
     second = copy.deepcopy(first)
-    compiled = torch.compile(second, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(second, backend=backend, fullgraph=True)
     for graph in (first, compiled):
         for x in batches:
             graph(x).square().mean().backward()

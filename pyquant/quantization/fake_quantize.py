@@ -123,6 +123,8 @@ class FakeQuantize(Freezable, Observer):
         if self.per_channel and not self.min_val.numel():
             self._allocate((values.shape[self.ch_axis],))
         extremes = None
+        # Inductor loses what an operator writes into a parameter.
+        scale = torch.empty_like(self.scale) if self.learned else self.scale
         try:
             if self.synchronize and distributed.is_available() and distributed.is_initialized():
                 extremes = extremes_of_all_processes(values, *self.interval, self._axis)
@@ -130,7 +132,7 @@ class FakeQuantize(Freezable, Observer):
                 values,
                 self.min_val,
                 self.max_val,
-                self.scale,
+                scale,
                 self.zero_point,
                 extremes,
                 *self.interval,
@@ -145,6 +147,8 @@ class FakeQuantize(Freezable, Observer):
                 f"NaN or infinity in training, in '{self.label}': a lower learning rate or clipped "
                 "gradients may help"
             ) from error
+        if self.learned:
+            self.scale.copy_(scale)
         return result
 
     def _round(self, values: Tensor) -> Tensor:

@@ -24,6 +24,24 @@ from pyquant.quantization.freezable import Freezable
 _SMALLEST_FACTOR = 2.0**-10
 
 
+@torch.library.custom_op("pyquant::batch_norm_factor", mutates_args=())
+def _batch_norm_factor(variance: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """What a batch norm multiplies by in eval mode, ``[C]``, not too small.
+
+    An operator, because torch.compile would compute it once more for the gradient, from a running
+    variance that has moved on by then. Results of operators that it does not know it keeps.
+    """
+    factor, _ = affine(torch.zeros_like(variance), variance, weight, None, eps)
+    factor = factor.to(variance.dtype)
+    smallest = torch.where(factor < 0, -_SMALLEST_FACTOR, _SMALLEST_FACTOR)
+    return torch.where(factor.abs() < _SMALLEST_FACTOR, smallest, factor)
+
+
+@_batch_norm_factor.register_fake
+def _(variance: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    return torch.empty_like(variance)
+
+
 class TrainedBatchNorm(Freezable):
     """A batch norm by itself.
 
@@ -121,13 +139,8 @@ class NormalizedLayer(TrainedBatchNorm):
             return self._layer(x, weight, bias)
         mean, variance, gamma, beta, batches = norm
         assert mean is not None and variance is not None
-        factor, _ = affine(mean, variance, gamma, None, self.eps)
-        factor = factor.to(weight.dtype)
-        factor = torch.where(
-            factor.abs() < _SMALLEST_FACTOR,
-            torch.where(factor < 0, -_SMALLEST_FACTOR, _SMALLEST_FACTOR),
-            factor,
-        ).detach()
+        gamma_value = None if gamma is None else gamma.detach()
+        factor = _batch_norm_factor(variance, gamma_value, self.eps).to(weight.dtype)
         y = self._layer(x, weight * per_output(self.target, weight, factor), None)
         # The factor is a constant here: whatever it is, the next two lines take it out again.
         y = y / factor.reshape(1, -1, *[1] * (y.dim() - 2))

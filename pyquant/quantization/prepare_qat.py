@@ -32,9 +32,7 @@ def prepare_qat(
     """Makes a graph of a float model that is trained with its quantization in it.
 
     It is trained like the model: any loss, any optimizer, ``torch.compile``,
-    ``DistributedDataParallel``. Compiled with ``backend="aot_eager"`` the gradients are those of
-    the graph itself; with inductor, gradients of layers in front of batch norms were seen to
-    differ by some percent. ``train()`` and ``eval()`` mean what they mean for the model:
+    ``DistributedDataParallel``. ``train()`` and ``eval()`` mean what they mean for the model:
     dropouts and batch norms obey them; ranges move in train mode only. Parameters and statistics
     have the names that they have in the model, and what is shared stays shared; the model itself is
     not changed. In eval mode the graph computes what ``convert`` makes of it, up to rounding to
