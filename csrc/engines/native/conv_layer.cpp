@@ -1,6 +1,5 @@
 #include "engines/native/conv_layer.h"
 
-#include <cstring>
 #include <numeric>
 
 #include "engines/native/post_ops.h"
@@ -63,7 +62,6 @@ LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> 
     lanes += block.lanes();
   }
   memory_.reserve(3 * lanes * sizeof(std::int32_t));
-  std::memset(memory_.data(), 0, memory_.size());
   offsets_ = reinterpret_cast<std::int32_t*>(memory_.data());
   multipliers_ = reinterpret_cast<float*>(offsets_ + lanes);
   const bool float_sums = layer.output.float_sums;

@@ -40,7 +40,6 @@ class PreparedDepthwise final : public PreparedKernel {
     }
     constants_ = LaneConstants(layer, blocks_);
     memory_.reserve(blocks_.size() * block_bytes());
-    std::memset(memory_.data(), 0, memory_.size());
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       if (layer.input_bytes() == sizeof(std::int8_t)) {
         pack<std::int8_t>(i);
