@@ -20,6 +20,7 @@ from pyquant.errors import UnsupportedError
 _SERIALIZATION = "executorch.backends.xnnpack.serialization"
 _ALIGNMENT = 16
 _NONE = 2**32 - 1  # XNN_INVALID_VALUE_ID
+MOST_CONCATENATED = 5  # at once
 _EXTERNAL_INPUT, _EXTERNAL_OUTPUT = 1, 2
 _NO_HANDLE = 65535  # links a node to no other graph
 
@@ -82,10 +83,10 @@ class XnnpackGraph:
         self._nodes.append(self._schema.XNode(operator, _NO_HANDLE, limits))
 
     def concatenate(self, inputs: Sequence[int], output: int, axis: int) -> None:
-        """Appends a concatenation of two to five values."""
-        if not 2 <= len(inputs) <= 5:
+        """Appends a concatenation of two to :data:`MOST_CONCATENATED` values."""
+        if not 2 <= len(inputs) <= MOST_CONCATENATED:
             raise UnsupportedError(f"XNNPACK does not concatenate {len(inputs)} tensors at once")
-        padded = [*inputs, *[_NONE] * (5 - len(inputs))]
+        padded = [*inputs, *[_NONE] * (MOST_CONCATENATED - len(inputs))]
         names: dict[str, Any] = {
             f"input{position}_id": value for position, value in enumerate(padded, 1)
         }

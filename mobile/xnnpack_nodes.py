@@ -18,11 +18,11 @@ from pyquant.ir.program import Node
 from pyquant.ir.program import Tensor as IrTensor
 from pyquant.mobile.stock_layers import qparams
 from pyquant.mobile.xnnpack_functions import table
+from pyquant.mobile.xnnpack_graph import MOST_CONCATENATED
 from pyquant.mobile.xnnpack_translation import TO_NCHW, TO_NHWC, Translation
 
 _KEEP_DIMS, _ALIGN_CORNERS = 0x40, 0x08  # XNN_FLAG_...
 _TO_THE_END = 0  # the size of a slice
-_MOST_AT_ONCE = 5  # operands of a concatenation
 
 
 def _bounds(op: Any, output: IrTensor) -> tuple[float, float] | None:
@@ -171,9 +171,12 @@ def _avg_pool2d(to: Translation, node: Node) -> None:
 def _adaptive_avg_pool2d(to: Translation, node: Node) -> None:
     op: Any = node.op
     _, height, width, _ = to.shapes[node.inputs[0]]
+    results = (op.output_h, op.output_w)
+    if (height, width) == results == (1, 1):
+        to.unary("XNNConvert", to.read(node.inputs[0]), to.write(node.output))
+        return
     # XNNPACK's global pooling of int8 goes wrong when the batch grows from one run to the next.
-    pixel = height * width == 1
-    if (op.output_h, op.output_w) == (1, 1) and (pixel or not to.any_batch):
+    if results == (1, 1) and not to.any_batch:
         x, y = to.read(node.inputs[0]), to.write(node.output)
         to.unary("XNNGlobalAvgPooling2d", x, y, flags=_KEEP_DIMS)
         return
@@ -200,8 +203,8 @@ def _pad(to: Translation, node: Node) -> None:
 def _concat(to: Translation, node: Node) -> None:
     op: Any = node.op
     parts = [to.read(index) for index in node.inputs]
-    while len(parts) > _MOST_AT_ONCE:
-        parts[:_MOST_AT_ONCE] = [_joined(to, node, parts[:_MOST_AT_ONCE])]
+    while len(parts) > MOST_CONCATENATED:
+        parts[:MOST_CONCATENATED] = [_joined(to, node, parts[:MOST_CONCATENATED])]
     if op.interleaved:
         _shuffle(to, _joined(to, node, parts), node.output, len(node.inputs))
     else:

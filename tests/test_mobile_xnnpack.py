@@ -121,6 +121,18 @@ def test_batches_that_grow_and_shrink(name: str, tmp_path: Path) -> None:
         assert (found - expected).abs().max() / scale < 1.01
 
 
+def test_a_pooled_pixel_of_batches_that_grow(tmp_path: Path) -> None:
+    builder = Builder(shape=(2, 8, 1, 1))
+    program = builder.finish(
+        builder.like(ops.AdaptiveAvgPool2d(), builder.quantize(), (2, 1, 1, 8))
+    )
+    run(program, tmp_path, inputs_of(program), largest_batch=4)
+    loaded = load_executorch(tmp_path / "model.pte")
+    for batch in (1, 4, 2, 3):
+        x = torch.randn(batch, 8, 1, 1)
+        assert torch.equal(loaded.run([x])[0], interpret(program, x)[0])
+
+
 @pytest.mark.parametrize("name", sorted(LACKING))
 def test_what_xnnpack_lacks_is_named(name: str, tmp_path: Path) -> None:
     op, shape = MOVES[name]
