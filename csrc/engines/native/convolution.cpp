@@ -5,6 +5,7 @@
 #include "engines/native/convolution.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "engines/native/divide_up.h"
@@ -75,7 +76,7 @@ class BoundConvolution final : public BoundKernel {
 
   std::optional<std::size_t> overwritable_input() const override {
     const bool adds = layer_.output.post_op == OutputStage::PostOp::kAdd;
-    return adds ? std::optional(kResidualInput) : std::nullopt;
+    return adds && fills_vectors() ? std::optional(kResidualInput) : std::nullopt;
   }
 
   std::span<const std::byte> first_weights() const override { return weights_.block_memory(0); }
@@ -107,6 +108,15 @@ class BoundConvolution final : public BoundKernel {
   }
 
  private:
+  // Whether no store of a pixel's channels is masked. In the place of an operand, loading that of the
+  // next pixel would wait for such a store, whose masked lanes lie there.
+  bool fills_vectors() const {
+    return std::ranges::all_of(weights_.blocks(), [](const WeightBlock& block) {
+      const LaneBlock& lanes = block.lanes;
+      return lanes.channels == lanes.lanes() && std::has_single_bit(lanes.vectors);
+    });
+  }
+
   // What the kernel reads.
   enum class Reading : std::uint8_t {
     kInPlace,     // the image

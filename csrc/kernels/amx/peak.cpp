@@ -1,7 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/amx/kernels.h"
-#include "kernels/amx/tile_configuration.h"
+#include "kernels/amx/tile_registers.h"
 
 namespace pyquant::amx {
 
@@ -14,12 +14,12 @@ std::size_t multiply_adds(std::size_t loops) {
   }
   load(configuration);
   for (std::size_t i = 0; i < loops; ++i) {
-    _tile_dpbusd(0, 4, 6);
-    _tile_dpbusd(1, 4, 7);
-    _tile_dpbusd(2, 5, 6);
-    _tile_dpbusd(3, 5, 7);
+    multiply_tiles<0, 4, 6>();
+    multiply_tiles<1, 4, 7>();
+    multiply_tiles<2, 5, 6>();
+    multiply_tiles<3, 5, 7>();
   }
-  _tile_release();
+  release_tiles();
   return loops * kInstructions * 16 * 16 * 64;
 }
 
