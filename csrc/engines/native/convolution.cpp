@@ -108,8 +108,8 @@ class BoundConvolution final : public BoundKernel {
   }
 
  private:
-  // Whether no store of a pixel's channels is masked. In the place of an operand, loading that of the
-  // next pixel would wait for such a store, whose masked lanes lie there.
+  // Whether no store of a pixel's channels is masked. In the place of an operand, loading that of
+  // the next pixel would wait for such a store, whose masked lanes lie there.
   bool fills_vectors() const {
     return std::ranges::all_of(weights_.blocks(), [](const WeightBlock& block) {
       const LaneBlock& lanes = block.lanes;

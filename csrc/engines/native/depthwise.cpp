@@ -1,6 +1,8 @@
-// Depthwise convolution. Work is done by passes: one to four output rows of up to 4 vectors of
-// channels, computed from the same interleaved columns of the image (see DepthwiseBlock). Rows
-// outside the image are a row of zero points; columns outside it are filled in.
+// Depthwise convolution. Work is done by passes: one to four output rows of a block of up to 4
+// vectors of channels, computed from the same interleaved columns of the image (see
+// DepthwiseBlock). Rows outside the image are a row of zero points; columns outside it are filled
+// in. Each block takes all passes over a band of the image at once: what they need besides rows is
+// prepared once, and stays in the first-level cache.
 #include <algorithm>
 #include <cstring>
 
@@ -12,6 +14,8 @@
 namespace pyquant::native {
 namespace {
 
+// Input that is read again for every block of channels.
+constexpr std::int64_t kBandBytes = 256 * 1024;
 // Columns of one pass, so that they stay in the first-level cache.
 constexpr std::int64_t kColumnBytes = 32 * 1024;
 // Of all instruction sets.
@@ -130,7 +134,8 @@ class BoundDepthwise final : public BoundKernel {
         layer_(prepared.layer()),
         output_(layer_.output),
         x_(input),
-        y_(output) {
+        y_(output),
+        passes_(divide_up(y_[1], prepared.rows())) {
     const Window& window = layer_.window;
     const std::int64_t column_bytes =
         prepared.groups() * static_cast<std::int64_t>(prepared.group_bytes());
@@ -144,88 +149,132 @@ class BoundDepthwise final : public BoundKernel {
                     static_cast<std::uint8_t>(layer_.input_zero_point));
     row_count_ = static_cast<std::size_t>(prepared.groups() * prepared.group_rows());
     rows_.resize(row_count_ * static_cast<std::size_t>(threads));
+    for (std::size_t i = 0; i < prepared.blocks().size(); ++i) {
+      plans_.push_back(plan_block(i));
+    }
+    const std::int64_t pass_bytes = prepared.rows() * window.stride_h * x_[2] * x_[3];
+    band_passes_ = std::clamp<std::int64_t>(kBandBytes / pass_bytes, 1, passes_);
   }
 
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
 
   void run(const RunArgs& args) override {
-    const auto blocks = static_cast<std::int64_t>(prepared_.blocks().size());
-    const std::int64_t image_passes = divide_up(y_[1], prepared_.rows());
     find_residual(args, output_);
+    for (BlockPlan& plan : plans_) {
+      plan.block.output = output_;
+    }
     args.pool->run([&](int thread) {
       auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) +
                       static_cast<std::size_t>(thread) * thread_bytes_;
-      const Range slice = slice_of(y_[0] * image_passes * blocks, thread, args.pool->size());
-      for (std::int64_t i = slice.begin; i < slice.end; ++i) {
-        const std::int64_t pass = i / blocks;
-        run_pass(args, pass / image_passes, pass % image_passes * prepared_.rows(),
-                 static_cast<std::size_t>(i % blocks), columns,
-                 rows_.data() + static_cast<std::size_t>(thread) * row_count_);
+      const std::int64_t image_passes = passes_ * static_cast<std::int64_t>(plans_.size());
+      const Range slice = slice_of(y_[0] * image_passes, thread, args.pool->size());
+      for (std::int64_t i = slice.begin; i < slice.end;) {
+        const std::int64_t image = i / image_passes;
+        const Part part = part_from(i % image_passes);
+        const std::int64_t count = std::min(part.passes.end - part.passes.begin, slice.end - i);
+        run_block(args, image, plans_[part.block], {part.passes.begin, part.passes.begin + count},
+                  columns, rows_.data() + static_cast<std::size_t>(thread) * row_count_);
+        i += count;
       }
     });
   }
 
  private:
-  // The output rows from `first_row` on of one block of channels.
-  void run_pass(const RunArgs& args, std::int64_t image, std::int64_t first_row, std::size_t index,
-                std::uint8_t* columns, const std::uint8_t** rows) const {
+  struct BlockPlan {
+    DepthwiseBlock block;
+    std::int64_t first_channel;
+    // Strips of equal length; where they overlap, they compute the same outputs.
+    std::int64_t strip_distance, strip_length;
+    // Whether all border columns are outside the image for all strips, and always the same ones.
+    bool constant_border;
+  };
+
+  BlockPlan plan_block(std::size_t index) const {
+    BlockPlan plan{};
+    plan.block = prepared_.block(index);
+    plan.block.pixel_stride = static_cast<std::size_t>(y_[3]);
+    plan.block.row_stride = static_cast<std::size_t>(y_[2] * y_[3]);
+    plan.first_channel = prepared_.blocks()[index].first_channel;
+    const auto strips = static_cast<std::int64_t>(plan.block.strips);
+    plan.strip_distance = y_[2] / strips;
+    plan.strip_length = y_[2] - (strips - 1) * plan.strip_distance;
+    plan.block.strip_stride = static_cast<std::size_t>(plan.strip_distance * y_[3]);
+    plan.constant_border = strips == 1 && plan.strip_length <= pixels_;
+    return plan;
+  }
+
+  // Passes over one block of channels, all in one band.
+  struct Part {
+    std::size_t block;
+    Range passes;
+  };
+
+  // What an image's passes are from the given one on: bands, of each all blocks, of each all
+  // passes.
+  Part part_from(std::int64_t index) const {
+    const auto blocks = static_cast<std::int64_t>(plans_.size());
+    const std::int64_t begin = index / (band_passes_ * blocks) * band_passes_;
+    const std::int64_t end = std::min(begin + band_passes_, passes_);
+    const std::int64_t in_band = index - begin * blocks;
+    return {static_cast<std::size_t>(in_band / (end - begin)),
+            {begin + in_band % (end - begin), end}};
+  }
+
+  void run_block(const RunArgs& args, std::int64_t image, const BlockPlan& plan, Range passes,
+                 std::uint8_t* columns, const std::uint8_t** rows) const {
     const Window& window = layer_.window;
-    const std::int64_t channel = prepared_.blocks()[index].first_channel;
-    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]) +
+                    image * x_[1] * x_[2] * x_[3] + plan.first_channel;
+    auto* y = static_cast<std::byte*>(args.output) +
+              static_cast<std::size_t>(image * y_[1] * y_[2] * y_[3] + plan.first_channel) *
+                  layer_.output_size;
     const auto used =
         static_cast<std::size_t>(window.kernel_h + (prepared_.rows() - 1) * window.stride_h);
-    for (std::size_t i = 0; i < row_count_; ++i) {
-      if (i >= used) {
-        rows[i] = rows[i - 1];  // its weights are zero, its bytes already in the cache
-        continue;
+    for (std::int64_t pass = passes.begin; pass < passes.end; ++pass) {
+      const std::int64_t first_row = pass * prepared_.rows();
+      std::int64_t row = first_row * window.stride_h - window.pad_top;
+      for (std::size_t i = 0; i < row_count_; ++i, row += window.dilation_h) {
+        // Of an unused row the weights are zero; the bytes of the last one are in the cache.
+        rows[i] = i >= used                 ? rows[i - 1]
+                  : row < 0 || row >= x_[1] ? outside_.data()
+                                            : x + row * x_[2] * x_[3];
       }
-      const std::int64_t row = first_row * window.stride_h - window.pad_top +
-                               static_cast<std::int64_t>(i) * window.dilation_h;
-      rows[i] = row < 0 || row >= x_[1] ? outside_.data()
-                                        : x + (image * x_[1] + row) * x_[2] * x_[3] + channel;
-    }
-    DepthwiseBlock block = prepared_.block(index);
-    block.output = output_;
-    block.pixel_stride = static_cast<std::size_t>(y_[3]);
-    block.row_stride = static_cast<std::size_t>(y_[2] * y_[3]);
-    const auto row_count = static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
-    auto* y = static_cast<std::byte*>(args.output) +
-              static_cast<std::size_t>((image * y_[1] + first_row) * y_[2] * y_[3] + channel) *
-                  layer_.output_size;
-    // Strips of equal length; where they overlap, they compute the same outputs.
-    const auto strips = static_cast<std::int64_t>(block.strips);
-    const std::int64_t distance = y_[2] / strips;
-    const std::int64_t length = y_[2] - (strips - 1) * distance;
-    block.strip_stride = static_cast<std::size_t>(distance * y_[3]);
-    for (std::int64_t first = 0; first < length; first += pixels_) {
-      const std::int64_t count = std::min(pixels_, length - first);
-      fill_columns(first, count, distance, block, rows, columns);
-      layer_.kernels.convolve_depthwise(
-          block, columns, static_cast<std::size_t>(count), row_count,
-          y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
+      const auto row_count =
+          static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
+      for (std::int64_t first = 0; first < plan.strip_length; first += pixels_) {
+        const std::int64_t count = std::min(pixels_, plan.strip_length - first);
+        fill_columns(first, count, plan, rows, pass == passes.begin || !plan.constant_border,
+                     columns);
+        layer_.kernels.convolve_depthwise(
+            plan.block, columns, static_cast<std::size_t>(count), row_count,
+            y + static_cast<std::size_t>((first_row * y_[2] + first) * y_[3]) * layer_.output_size);
+      }
     }
   }
 
   // The columns under the windows of `count` output pixels of each strip.
-  void fill_columns(std::int64_t first, std::int64_t count, std::int64_t distance,
-                    const DepthwiseBlock& block, const std::uint8_t** rows,
-                    std::uint8_t* columns) const {
+  void fill_columns(std::int64_t first, std::int64_t count, const BlockPlan& plan,
+                    const std::uint8_t** rows, bool border, std::uint8_t* columns) const {
     const Window& window = layer_.window;
+    const DepthwiseBlock& block = plan.block;
     const std::int64_t begin = first * window.stride_w - window.pad_left;
     const std::int64_t end = begin + (count - 1) * window.stride_w +
                              std::int64_t{window.kernel_w - 1} * window.dilation_w + 1;
     // The last strip's columns are so much further right.
-    const std::int64_t strip_columns = distance * window.stride_w;
+    const std::int64_t strip_columns = plan.strip_distance * window.stride_w;
     const std::int64_t last = static_cast<std::int64_t>(block.strips - 1) * strip_columns;
     const std::int64_t inside_begin = std::clamp<std::int64_t>(0, begin, end);
     const std::int64_t inside_end = std::clamp(x_[2] - last, inside_begin, end);
     const std::size_t column_bytes = block.groups * prepared_.group_bytes();
-    for (std::int64_t column = begin; column < end; ++column) {
-      if (column == inside_begin && inside_begin != inside_end) {
-        column = inside_end - 1;
-      } else {
-        fill_border(column, strip_columns, block, rows,
-                    columns + static_cast<std::size_t>(column - begin) * column_bytes);
+    const auto place = [&](std::int64_t column) {
+      return columns + static_cast<std::size_t>(column - begin) * column_bytes;
+    };
+    if (border) {
+      for (std::int64_t column = begin; column < inside_begin; ++column) {
+        fill_border(column, strip_columns, block, rows, place(column));
+      }
+      for (std::int64_t column = inside_end; column < end; ++column) {
+        fill_border(column, strip_columns, block, rows, place(column));
       }
     }
     if (inside_begin == inside_end) {
@@ -236,11 +285,10 @@ class BoundDepthwise final : public BoundKernel {
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] += skipped;
     }
-    layer_.kernels.interleave(
-        rows, block.groups, block.channels, pixel_bytes, block.strips,
-        static_cast<std::size_t>(strip_columns) * pixel_bytes,
-        static_cast<std::size_t>(inside_end - inside_begin),
-        columns + static_cast<std::size_t>(inside_begin - begin) * column_bytes);
+    layer_.kernels.interleave(rows, block.groups, block.channels, pixel_bytes, block.strips,
+                              static_cast<std::size_t>(strip_columns) * pixel_bytes,
+                              static_cast<std::size_t>(inside_end - inside_begin),
+                              place(inside_begin));
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] -= skipped;
     }
@@ -284,7 +332,10 @@ class BoundDepthwise final : public BoundKernel {
   const ConvLayer& layer_;
   OutputStage output_;
   Shape x_, y_;
-  std::int64_t pixels_ = 1;  // output pixels whose columns are interleaved at a time
+  std::int64_t passes_;           // over a block of an image
+  std::int64_t band_passes_ = 1;  // of them in a band
+  std::int64_t pixels_ = 1;       // output pixels whose columns are interleaved at a time
+  std::vector<BlockPlan> plans_;
   std::vector<std::uint8_t> outside_;
   std::size_t row_count_ = 0;              // rows that are interleaved
   std::vector<const std::uint8_t*> rows_;  // per thread
