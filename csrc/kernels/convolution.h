@@ -82,4 +82,14 @@ struct DepthwiseBlock {
   OutputStage output;
 };
 
+// The image under a depthwise convolution's block of channels, in the rows of one pass.
+struct DepthwiseRows {
+  const std::uint8_t* const* rows;  // step_inputs of them, from their first column on
+  std::size_t pixel_bytes;
+  std::ptrdiff_t columns;
+  std::ptrdiff_t first_column;   // under the first window; before the image, it is negative
+  std::ptrdiff_t strip_columns;  // from one strip to the next
+  std::uint8_t zero_point;       // what the columns outside the image hold
+};
+
 }  // namespace pyquant

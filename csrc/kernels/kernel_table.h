@@ -159,6 +159,11 @@ struct KernelTable {
   void (*convolve_depthwise)(const DepthwiseBlock& block, const std::uint8_t* columns,
                              std::size_t pixels, std::size_t row_count, void* y);
 
+  // The same, but straight from the image, of the shapes that the instruction set does better so;
+  // returns false, and does nothing, for others. Null where there is none.
+  bool (*slide_depthwise)(const DepthwiseBlock& block, const DepthwiseRows& image,
+                          std::size_t pixels, std::size_t row_count, std::uint8_t* y) = nullptr;
+
   // For inputs as `convolve` takes them.
   const DynamicKernels* dynamic;
 

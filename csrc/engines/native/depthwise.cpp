@@ -241,6 +241,10 @@ class BoundDepthwise final : public BoundKernel {
       }
       const auto row_count =
           static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
+      auto* first_y = y + static_cast<std::size_t>(first_row * y_[2] * y_[3]) * layer_.output_size;
+      if (slide(plan, rows, row_count, first_y)) {
+        continue;
+      }
       for (std::int64_t first = 0; first < plan.strip_length; first += pixels_) {
         const std::int64_t count = std::min(pixels_, plan.strip_length - first);
         fill_columns(first, count, plan, rows, pass == passes.begin || !plan.constant_border,
@@ -250,6 +254,25 @@ class BoundDepthwise final : public BoundKernel {
             y + static_cast<std::size_t>((first_row * y_[2] + first) * y_[3]) * layer_.output_size);
       }
     }
+  }
+
+  // The rows of a pass without columns, where the kernels do that.
+  bool slide(const BlockPlan& plan, const std::uint8_t* const* rows, std::size_t row_count,
+             std::byte* y) const {
+    if (layer_.kernels.slide_depthwise == nullptr) {
+      return false;
+    }
+    const DepthwiseRows image = {
+        .rows = rows,
+        .pixel_bytes = static_cast<std::size_t>(x_[3]),
+        .columns = x_[2],
+        .first_column = -std::int64_t{layer_.window.pad_left},
+        .strip_columns = plan.strip_distance * layer_.window.stride_w,
+        .zero_point = static_cast<std::uint8_t>(layer_.input_zero_point),
+    };
+    return layer_.kernels.slide_depthwise(plan.block, image,
+                                          static_cast<std::size_t>(plan.strip_length), row_count,
+                                          reinterpret_cast<std::uint8_t*>(y));
   }
 
   // The columns under the windows of `count` output pixels of each strip.

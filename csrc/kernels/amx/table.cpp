@@ -31,6 +31,7 @@ const KernelTable kTable = {
     .convolve = convolve,
     .interleave = avx512_vnni::interleave,
     .convolve_depthwise = avx512_vnni::convolve_depthwise,
+    .slide_depthwise = avx512_vnni::slide_depthwise,
     .dynamic = &avx512_vnni::kDynamic,
     .multiply_adds = multiply_adds,
 };

@@ -1,44 +1,22 @@
 // Depthwise convolution: with four rows of the image interleaved bytewise, one multiply-add sums
 // four rows of the kernel in one column, for 16 channels. Columns are interleaved once, into a
 // buffer in the first-level cache, and used by every tap and by every output row of the block.
-#include "kernels/avx512_vnni/output.h"
+#include "kernels/avx512_vnni/depthwise_strips.h"
 
 namespace pyquant::avx512_vnni {
 namespace {
 
-// The channels of a pixel of each strip.
-template <int kStrips>
-PYQUANT_INLINE __m512i load_strips(const std::uint8_t* x, std::size_t stride, __mmask64 mask) {
-  if constexpr (kStrips == 1) {
-    return _mm512_maskz_loadu_epi8(mask, x);
-  } else if constexpr (kStrips == 2) {
-    const auto half = static_cast<__mmask32>(mask);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8(half, x)),
-                              _mm256_maskz_loadu_epi8(half, x + stride), 1);
-  } else {
-    const auto quarter = static_cast<__mmask16>(mask);
-    __m512i value = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(quarter, x));
-    value = _mm512_inserti32x4(value, _mm_maskz_loadu_epi8(quarter, x + stride), 1);
-    value = _mm512_inserti32x4(value, _mm_maskz_loadu_epi8(quarter, x + 2 * stride), 2);
-    return _mm512_inserti32x4(value, _mm_maskz_loadu_epi8(quarter, x + 3 * stride), 3);
-  }
-}
-
 template <int kStrips>
 PYQUANT_INLINE void store_column(const std::uint8_t* const* rows, std::size_t offset,
                                  std::size_t strip_stride, __mmask64 mask, std::uint8_t* column) {
-  const __m512i a = load_strips<kStrips>(rows[0] + offset, strip_stride, mask);
-  const __m512i b = load_strips<kStrips>(rows[1] + offset, strip_stride, mask);
-  const __m512i c = load_strips<kStrips>(rows[2] + offset, strip_stride, mask);
-  const __m512i d = load_strips<kStrips>(rows[3] + offset, strip_stride, mask);
-  const __m512i ab_low = _mm512_unpacklo_epi8(a, b);
-  const __m512i ab_high = _mm512_unpackhi_epi8(a, b);
-  const __m512i cd_low = _mm512_unpacklo_epi8(c, d);
-  const __m512i cd_high = _mm512_unpackhi_epi8(c, d);
-  _mm512_store_si512(column, _mm512_unpacklo_epi16(ab_low, cd_low));
-  _mm512_store_si512(column + 64, _mm512_unpackhi_epi16(ab_low, cd_low));
-  _mm512_store_si512(column + 128, _mm512_unpacklo_epi16(ab_high, cd_high));
-  _mm512_store_si512(column + 192, _mm512_unpackhi_epi16(ab_high, cd_high));
+  const Quad quad = interleave_rows(load_strips<kStrips>(rows[0] + offset, strip_stride, mask),
+                                    load_strips<kStrips>(rows[1] + offset, strip_stride, mask),
+                                    load_strips<kStrips>(rows[2] + offset, strip_stride, mask),
+                                    load_strips<kStrips>(rows[3] + offset, strip_stride, mask));
+  _mm512_store_si512(column, quad.a);
+  _mm512_store_si512(column + 64, quad.b);
+  _mm512_store_si512(column + 128, quad.c);
+  _mm512_store_si512(column + 192, quad.d);
 }
 
 template <int kStrips>
@@ -52,34 +30,6 @@ void interleave_strips(const std::uint8_t* const* rows, std::size_t groups, std:
       store_column<kStrips>(rows + 4 * group, i * pixel_stride, strip_stride, mask, column);
       column += kColumnGroupBytes * groups;
     }
-  }
-}
-
-// Stores one pixel of each strip.
-template <PostOp kPostOp>
-PYQUANT_INLINE void store_strips(const DepthwiseBlock& block,
-                                 const Packer<kBlockVectors, kPostOp>& packer, const __m512i* sums,
-                                 std::uint8_t* y) {
-  const ScalesInMemory scales = {block.multipliers, block.shifts};
-  const __m512i bytes = packer.finish(packer.scale(sums, scales), [&](std::ptrdiff_t distance) {
-    const std::uint8_t* other = y + distance;
-    return block.strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
-           : block.strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)
-                               : load_strips<4>(other, block.strip_stride, packer.channels);
-  });
-  if (block.strips == 1) {
-    _mm512_mask_storeu_epi8(y, packer.channels, bytes);
-  } else if (block.strips == 2) {
-    const auto half = static_cast<__mmask32>(packer.channels);
-    _mm256_mask_storeu_epi8(y, half, _mm512_castsi512_si256(bytes));
-    _mm256_mask_storeu_epi8(y + block.strip_stride, half, _mm512_extracti64x4_epi64(bytes, 1));
-  } else {
-    const auto quarter = static_cast<__mmask16>(packer.channels);
-    const std::size_t stride = block.strip_stride;
-    _mm_mask_storeu_epi8(y, quarter, _mm512_castsi512_si128(bytes));
-    _mm_mask_storeu_epi8(y + stride, quarter, _mm512_extracti32x4_epi32(bytes, 1));
-    _mm_mask_storeu_epi8(y + 2 * stride, quarter, _mm512_extracti32x4_epi32(bytes, 2));
-    _mm_mask_storeu_epi8(y + 3 * stride, quarter, _mm512_extracti32x4_epi32(bytes, 3));
   }
 }
 

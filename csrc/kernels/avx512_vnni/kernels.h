@@ -34,6 +34,8 @@ void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t
                 std::size_t count, std::uint8_t* columns);
 void convolve_depthwise(const DepthwiseBlock& block, const std::uint8_t* columns,
                         std::size_t pixels, std::size_t row_count, void* y);
+bool slide_depthwise(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
+                     std::size_t row_count, std::uint8_t* y);
 void mul(MulOperand x, MulOperand r, float multiplier, std::size_t rows, std::size_t count,
          OutputRange range, std::uint8_t* y);
 

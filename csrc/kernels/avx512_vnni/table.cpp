@@ -33,6 +33,7 @@ constexpr KernelTable table(bool vbmi) {
       .convolve = convolve,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
+      .slide_depthwise = slide_depthwise,
       .dynamic = &kDynamic,
       .multiply_adds = multiply_adds,
   };

@@ -1,0 +1,195 @@
+// Depthwise convolution of 3 columns straight from the image: each column is interleaved in
+// registers, multiplied for every window that it is under, and forgotten. Interleaving keeps one
+// port of the core busy and multiplying both; apart, as through a buffer of columns, they do not
+// overlap.
+#include "kernels/avx512_vnni/depthwise_strips.h"
+
+namespace pyquant::avx512_vnni {
+namespace {
+
+constexpr std::size_t kTaps = 3;
+
+// The columns of the image, interleaved.
+template <int kStrips>
+class Columns {
+ public:
+  PYQUANT_INLINE Columns(const DepthwiseRows& image, __mmask64 channels)
+      : image_(image),
+        strip_bytes_(static_cast<std::size_t>(image.strip_columns) * image.pixel_bytes),
+        channels_(channels),
+        inside_(image.columns - (kStrips - 1) * image.strip_columns) {}
+
+  PYQUANT_INLINE Quad operator[](std::ptrdiff_t column) const {
+    if (column < 0 || column >= inside_) [[unlikely]] {
+      return border(column);
+    }
+    const std::size_t offset = static_cast<std::size_t>(column) * image_.pixel_bytes;
+    const auto row = [&](int i) {
+      return load_strips<kStrips>(image_.rows[i] + offset, strip_bytes_, channels_);
+    };
+    return interleave_rows(row(0), row(1), row(2), row(3));
+  }
+
+ private:
+  // A column that is outside the image for some strip, or for all.
+  __attribute__((noinline)) Quad border(std::ptrdiff_t column) const {
+    const __m512i outside = _mm512_set1_epi8(static_cast<char>(image_.zero_point));
+    if constexpr (kStrips == 1) {
+      return {outside, outside, outside, outside};
+    } else {
+      constexpr std::size_t kStripChannels = kBlockChannels / kStrips;
+      __m512i rows[4];
+      for (int i = 0; i < 4; ++i) {
+        rows[i] = outside;
+        for (int strip = 0; strip < kStrips; ++strip) {
+          const std::ptrdiff_t source = column + strip * image_.strip_columns;
+          if (source >= 0 && source < image_.columns) {
+            const std::size_t place = kStripChannels * static_cast<std::size_t>(strip);
+            const std::uint8_t* x =
+                image_.rows[i] + source * static_cast<std::ptrdiff_t>(image_.pixel_bytes);
+            rows[i] = _mm512_mask_loadu_epi8(rows[i], channels_ << place, x - place);
+          }
+        }
+      }
+      return interleave_rows(rows[0], rows[1], rows[2], rows[3]);
+    }
+  }
+
+  const DepthwiseRows& image_;
+  std::size_t strip_bytes_;
+  __mmask64 channels_;
+  std::ptrdiff_t inside_;  // columns that are inside the image for all strips
+};
+
+// The accumulators of a pixel of kRows output rows.
+template <int kRows>
+struct Sums {
+  __m512i of[kRows][kBlockVectors];
+};
+
+template <int kRows>
+PYQUANT_INLINE Sums<kRows> start(const DepthwiseBlock& block) {
+  Sums<kRows> sums;
+  for (int row = 0; row < kRows; ++row) {
+    sums.of[row][0] = load<0>(block.offsets);
+    sums.of[row][1] = load<64>(block.offsets);
+    sums.of[row][2] = load<128>(block.offsets);
+    sums.of[row][3] = load<192>(block.offsets);
+  }
+  return sums;
+}
+
+// One column under one tap of the window.
+template <int kTap, int kRows, int kRow = 0>
+PYQUANT_INLINE void multiply(Sums<kRows>& sums, const Quad& column, const std::int8_t* weights) {
+  if constexpr (kRow < kRows) {
+    constexpr int kPlace = 64 * static_cast<int>(kBlockVectors) * (kTap * kRows + kRow);
+    multiply_add<kPlace>(sums.of[kRow][0], column.a, weights);
+    multiply_add<kPlace + 64>(sums.of[kRow][1], column.b, weights);
+    multiply_add<kPlace + 128>(sums.of[kRow][2], column.c, weights);
+    multiply_add<kPlace + 192>(sums.of[kRow][3], column.d, weights);
+    multiply<kTap, kRows, kRow + 1>(sums, column, weights);
+  }
+}
+
+template <int kRows, PostOp kPostOp>
+PYQUANT_INLINE void store(const DepthwiseBlock& block, const Packer<kBlockVectors, kPostOp>& packer,
+                          const Sums<kRows>& sums, std::size_t row_count, std::uint8_t* y) {
+#pragma GCC unroll 2
+  for (std::size_t row = 0; row < kRows; ++row) {
+    if (row < row_count) {
+      store_strips(block, packer, sums.of[row], y + row * block.row_stride);
+    }
+  }
+}
+
+// Windows two columns apart: the last column of one is the first of the next.
+template <int kStrips, PostOp kPostOp>
+void slide_by_two(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
+                  std::uint8_t* y) {
+  const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
+  const Columns<kStrips> columns(image, packer.channels);
+  const std::int8_t* weights = block.weights;
+  std::ptrdiff_t column = image.first_column;
+  Quad shared = columns[column];
+  for (; pixels != 0; --pixels) {
+    Sums<1> sums = start<1>(block);
+    multiply<0>(sums, shared, weights);
+    multiply<1>(sums, columns[column + 1], weights);
+    column += 2;
+    shared = columns[column];
+    multiply<2>(sums, shared, weights);
+    store(block, packer, sums, 1, y);
+    y += block.pixel_stride;
+  }
+}
+
+// Windows one column apart, of two output rows: a column is the last of one window, the second of
+// the next and the first of a new one.
+template <int kStrips, PostOp kPostOp>
+void slide_by_one(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
+                  std::size_t row_count, std::uint8_t* y) {
+  const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
+  const Columns<kStrips> columns(image, packer.channels);
+  const std::int8_t* weights = block.weights;
+  std::ptrdiff_t column = image.first_column;
+  Sums<2> windows[kTaps];
+  windows[0] = start<2>(block);
+  multiply<0>(windows[0], columns[column++], weights);
+  {
+    const Quad quad = columns[column++];
+    windows[1] = start<2>(block);
+    multiply<1>(windows[0], quad, weights);
+    multiply<0>(windows[1], quad, weights);
+  }
+  const auto advance = [&](Sums<2>& last, Sums<2>& second, Sums<2>& first)
+                           __attribute__((always_inline)) {
+                             const Quad quad = columns[column++];
+                             multiply<2>(last, quad, weights);
+                             first = start<2>(block);
+                             multiply<1>(second, quad, weights);
+                             multiply<0>(first, quad, weights);
+                             store(block, packer, last, row_count, y);
+                             y += block.pixel_stride;
+                           };
+  for (; pixels >= kTaps; pixels -= kTaps) {
+    advance(windows[0], windows[1], windows[2]);
+    advance(windows[1], windows[2], windows[0]);
+    advance(windows[2], windows[0], windows[1]);
+  }
+  if (pixels > 0) {
+    advance(windows[0], windows[1], windows[2]);
+  }
+  if (pixels > 1) {
+    advance(windows[1], windows[2], windows[0]);
+  }
+}
+
+template <int kStrips>
+void slide(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
+           std::size_t row_count, std::uint8_t* y) {
+  with_post_op(block.output, [&]<PostOp kPostOp>() {
+    if (block.rows == 1) {
+      slide_by_two<kStrips, kPostOp>(block, image, pixels, y);
+    } else {
+      slide_by_one<kStrips, kPostOp>(block, image, pixels, row_count, y);
+    }
+  });
+}
+
+}  // namespace
+
+bool slide_depthwise(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
+                     std::size_t row_count, std::uint8_t* y) {
+  const bool by_one = block.rows == 2 && block.stride_columns == 1;
+  const bool by_two = block.rows == 1 && block.stride_columns == 2;
+  if (block.groups != 1 || block.taps != kTaps || block.tap_columns != 1 || !(by_one || by_two) ||
+      block.output.kind != OutputStage::Kind::kUInt8) {
+    return false;
+  }
+  const auto function = block.strips == 1 ? slide<1> : block.strips == 2 ? slide<2> : slide<4>;
+  function(block, image, pixels, row_count, y);
+  return true;
+}
+
+}  // namespace pyquant::avx512_vnni
