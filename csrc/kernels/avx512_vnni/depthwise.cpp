@@ -124,9 +124,9 @@ PYQUANT_INLINE void convolve_pixels(const DepthwiseBlock& block,
       if (static_cast<std::size_t>(row) < row_count) {
 #pragma GCC unroll 4
         for (int pixel = 0; pixel < kPixels; ++pixel) {
-          store_strips(block, packer, sums.of[pixel][row],
-                       out + static_cast<std::size_t>(row) * block.row_stride +
-                           static_cast<std::size_t>(pixel) * block.pixel_stride);
+          store_strips<0>(block, packer, sums.of[pixel][row],
+                          out + static_cast<std::size_t>(row) * block.row_stride +
+                              static_cast<std::size_t>(pixel) * block.pixel_stride);
         }
       }
     }

@@ -9,23 +9,27 @@ namespace {
 
 constexpr std::size_t kTaps = 3;
 
-// The columns of the image, interleaved.
+// The columns of the image, interleaved, one after the other.
 template <int kStrips>
 class Columns {
  public:
   PYQUANT_INLINE Columns(const DepthwiseRows& image, __mmask64 channels)
       : image_(image),
+        rows_{image.rows[0], image.rows[1], image.rows[2], image.rows[3]},
+        pixel_bytes_(static_cast<std::ptrdiff_t>(image.pixel_bytes)),
         strip_bytes_(static_cast<std::size_t>(image.strip_columns) * image.pixel_bytes),
         channels_(channels),
+        column_(image.first_column),
         inside_(image.columns - (kStrips - 1) * image.strip_columns) {}
 
-  PYQUANT_INLINE Quad operator[](std::ptrdiff_t column) const {
+  PYQUANT_INLINE Quad next() {
+    const std::ptrdiff_t column = column_++;
     if (column < 0 || column >= inside_) [[unlikely]] {
       return border(column);
     }
-    const std::size_t offset = static_cast<std::size_t>(column) * image_.pixel_bytes;
+    const std::ptrdiff_t offset = column * pixel_bytes_;
     const auto row = [&](int i) {
-      return load_strips<kStrips>(image_.rows[i] + offset, strip_bytes_, channels_);
+      return load_strips<kStrips>(rows_[i] + offset, strip_bytes_, channels_);
     };
     return interleave_rows(row(0), row(1), row(2), row(3));
   }
@@ -45,8 +49,7 @@ class Columns {
           const std::ptrdiff_t source = column + strip * image_.strip_columns;
           if (source >= 0 && source < image_.columns) {
             const std::size_t place = kStripChannels * static_cast<std::size_t>(strip);
-            const std::uint8_t* x =
-                image_.rows[i] + source * static_cast<std::ptrdiff_t>(image_.pixel_bytes);
+            const std::uint8_t* x = rows_[i] + source * pixel_bytes_;
             rows[i] = _mm512_mask_loadu_epi8(rows[i], channels_ << place, x - place);
           }
         }
@@ -56,8 +59,11 @@ class Columns {
   }
 
   const DepthwiseRows& image_;
+  const std::uint8_t* rows_[4];
+  std::ptrdiff_t pixel_bytes_;
   std::size_t strip_bytes_;
   __mmask64 channels_;
+  std::ptrdiff_t column_;
   std::ptrdiff_t inside_;  // columns that are inside the image for all strips
 };
 
@@ -70,11 +76,12 @@ struct Sums {
 template <int kRows>
 PYQUANT_INLINE Sums<kRows> start(const DepthwiseBlock& block) {
   Sums<kRows> sums;
-  for (int row = 0; row < kRows; ++row) {
-    sums.of[row][0] = load<0>(block.offsets);
-    sums.of[row][1] = load<64>(block.offsets);
-    sums.of[row][2] = load<128>(block.offsets);
-    sums.of[row][3] = load<192>(block.offsets);
+  sums.of[0][0] = load<0>(block.offsets);
+  sums.of[0][1] = load<64>(block.offsets);
+  sums.of[0][2] = load<128>(block.offsets);
+  sums.of[0][3] = load<192>(block.offsets);
+  for (std::size_t i = 0; i < (kRows - 1) * kBlockVectors; ++i) {
+    sums.of[1 + i / kBlockVectors][i % kBlockVectors] = sums.of[0][i % kBlockVectors];
   }
   return sums;
 }
@@ -92,13 +99,13 @@ PYQUANT_INLINE void multiply(Sums<kRows>& sums, const Quad& column, const std::i
   }
 }
 
-template <int kRows, PostOp kPostOp>
+template <int kStrips, int kRows, PostOp kPostOp>
 PYQUANT_INLINE void store(const DepthwiseBlock& block, const Packer<kBlockVectors, kPostOp>& packer,
                           const Sums<kRows>& sums, std::size_t row_count, std::uint8_t* y) {
 #pragma GCC unroll 2
   for (std::size_t row = 0; row < kRows; ++row) {
     if (row < row_count) {
-      store_strips(block, packer, sums.of[row], y + row * block.row_stride);
+      store_strips<kStrips>(block, packer, sums.of[row], y + row * block.row_stride);
     }
   }
 }
@@ -108,18 +115,16 @@ template <int kStrips, PostOp kPostOp>
 void slide_by_two(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
                   std::uint8_t* y) {
   const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
-  const Columns<kStrips> columns(image, packer.channels);
+  Columns<kStrips> columns(image, packer.channels);
   const std::int8_t* weights = block.weights;
-  std::ptrdiff_t column = image.first_column;
-  Quad shared = columns[column];
+  Quad shared = columns.next();
   for (; pixels != 0; --pixels) {
     Sums<1> sums = start<1>(block);
     multiply<0>(sums, shared, weights);
-    multiply<1>(sums, columns[column + 1], weights);
-    column += 2;
-    shared = columns[column];
+    multiply<1>(sums, columns.next(), weights);
+    shared = columns.next();
     multiply<2>(sums, shared, weights);
-    store(block, packer, sums, 1, y);
+    store<kStrips>(block, packer, sums, 1, y);
     y += block.pixel_stride;
   }
 }
@@ -130,26 +135,25 @@ template <int kStrips, PostOp kPostOp>
 void slide_by_one(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
                   std::size_t row_count, std::uint8_t* y) {
   const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
-  const Columns<kStrips> columns(image, packer.channels);
+  Columns<kStrips> columns(image, packer.channels);
   const std::int8_t* weights = block.weights;
-  std::ptrdiff_t column = image.first_column;
   Sums<2> windows[kTaps];
   windows[0] = start<2>(block);
-  multiply<0>(windows[0], columns[column++], weights);
+  multiply<0>(windows[0], columns.next(), weights);
   {
-    const Quad quad = columns[column++];
+    const Quad quad = columns.next();
     windows[1] = start<2>(block);
     multiply<1>(windows[0], quad, weights);
     multiply<0>(windows[1], quad, weights);
   }
   const auto advance = [&](Sums<2>& last, Sums<2>& second, Sums<2>& first)
                            __attribute__((always_inline)) {
-                             const Quad quad = columns[column++];
+                             const Quad quad = columns.next();
                              multiply<2>(last, quad, weights);
                              first = start<2>(block);
                              multiply<1>(second, quad, weights);
                              multiply<0>(first, quad, weights);
-                             store(block, packer, last, row_count, y);
+                             store<kStrips>(block, packer, last, row_count, y);
                              y += block.pixel_stride;
                            };
   for (; pixels >= kTaps; pixels -= kTaps) {

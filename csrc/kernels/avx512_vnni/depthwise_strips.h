@@ -35,21 +35,22 @@ PYQUANT_INLINE Quad interleave_rows(__m512i a, __m512i b, __m512i c, __m512i d) 
           _mm512_unpacklo_epi16(ab_high, cd_high), _mm512_unpackhi_epi16(ab_high, cd_high)};
 }
 
-// Stores one pixel of each strip.
-template <PostOp kPostOp>
+// Stores one pixel of each strip. kStrips: as many as the block has, or 0 for any number.
+template <int kStrips, PostOp kPostOp>
 PYQUANT_INLINE void store_strips(const DepthwiseBlock& block,
                                  const Packer<kBlockVectors, kPostOp>& packer, const __m512i* sums,
                                  std::uint8_t* y) {
+  const std::size_t strips = kStrips == 0 ? block.strips : kStrips;
   const ScalesInMemory scales = {block.multipliers, block.shifts};
   const __m512i bytes = packer.finish(packer.scale(sums, scales), [&](std::ptrdiff_t distance) {
     const std::uint8_t* other = y + distance;
-    return block.strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
-           : block.strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)
-                               : load_strips<4>(other, block.strip_stride, packer.channels);
+    return strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
+           : strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)
+                         : load_strips<4>(other, block.strip_stride, packer.channels);
   });
-  if (block.strips == 1) {
+  if (strips == 1) {
     _mm512_mask_storeu_epi8(y, packer.channels, bytes);
-  } else if (block.strips == 2) {
+  } else if (strips == 2) {
     const auto half = static_cast<__mmask32>(packer.channels);
     _mm256_mask_storeu_epi8(y, half, _mm512_castsi512_si256(bytes));
     _mm256_mask_storeu_epi8(y + block.strip_stride, half, _mm512_extracti64x4_epi64(bytes, 1));
