@@ -20,12 +20,11 @@ void configure(const Tiling& tiling) {
 }
 
 // The accumulators of one or two tiles of pixels and of one or two vectors of the block's
-// kVectors. sums: [pixel][vector][lane], 16 pixels a tile. For each input tile, the pending
-// stores advance by `share`, and so many lines are prefetched.
+// kVectors. sums: [pixel][vector][lane], 16 pixels a tile.
 template <int kTiles, int kCount, int kVectors, PostOp kPostOp>
 inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                      const TileInput* tiles, int vector, PendingStores<kVectors, kPostOp>& pending,
-                     std::size_t share, std::size_t prefetched, std::int32_t* sums) {
+                     std::size_t share, std::int32_t* sums) {
   constexpr std::size_t kStride = 64 * kVectors;
   zero_tile<0>();
   if constexpr (kCount > 1) {
@@ -59,7 +58,7 @@ inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& 
           multiply_tiles<3, 5, 7>();
         }
       }
-      for (std::size_t line = 0; line < prefetched; ++line, next += 64) {
+      for (std::size_t line = 0; line < tiling.prefetched_lines; ++line, next += 64) {
         _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
       }
       pending.advance(share);
@@ -86,15 +85,13 @@ inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& 
 template <int kTiles, int kVectors, PostOp kPostOp>
 inline void convolve_tiles(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                            const TileInput* tiles, PendingStores<kVectors, kPostOp>& pending,
-                           std::size_t prefetched, std::int32_t* sums) {
-  const std::size_t times = layout.tap_count * tiling.chunks * divide_up(kVectors, 2);
-  const std::size_t share = pending.share(times);
+                           std::int32_t* sums) {
+  const std::size_t share = pending.share(layout.tap_count * tiling.chunks * ((kVectors + 1) / 2));
   for (int vector = 0; vector + 2 <= kVectors; vector += 2) {
-    multiply<kTiles, 2>(layout, tiling, block, tiles, vector, pending, share, prefetched, sums);
+    multiply<kTiles, 2>(layout, tiling, block, tiles, vector, pending, share, sums);
   }
   if constexpr (kVectors % 2 != 0) {
-    multiply<kTiles, 1>(layout, tiling, block, tiles, kVectors - 1, pending, share, prefetched,
-                        sums);
+    multiply<kTiles, 1>(layout, tiling, block, tiles, kVectors - 1, pending, share, sums);
   }
   pending.start(tiles, kTiles, sums);
 }
@@ -104,23 +101,29 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
                     const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
   // The sums being computed and those being stored.
   alignas(64) std::int32_t sums[2][2 * kTileRows * 16 * kVectors];
-  int current = 0;
   PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
-  const std::size_t tile_count = rows * tiling.tiles_in_row;
-  const std::size_t input_tiles =
-      divide_up(tile_count, 2) * divide_up(kVectors, 2) * layout.tap_count * tiling.chunks;
-  const std::size_t prefetched = prefetched_lines(block, input_tiles);
-  TileSequence sequence(layout, tiling, x, pixels, y);
-  TileInput tiles[2];
-  for (std::size_t pair = 0; pair < tile_count / 2; ++pair) {
-    tiles[0] = sequence.next();
-    tiles[1] = sequence.next();
-    convolve_tiles<2>(layout, tiling, block, tiles, pending, prefetched, sums[current]);
-    current ^= 1;
+  TileInput waiting[2];
+  int count = 0;
+  int current = 0;
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t tile = 0; tile < tiling.tiles_in_row; ++tile) {
+      const std::size_t last = pixels - tiling.pixels;
+      const std::size_t next = tile * tiling.pixels;  // that no tile has yet
+      const std::size_t pixel = next < last ? next : last;
+      waiting[count++] = {
+          x + static_cast<std::ptrdiff_t>(row) * layout.row_stride +
+              static_cast<std::ptrdiff_t>(pixel) * layout.pixel_stride,
+          y + (row * pixels + pixel) * layout.output_stride * layout.output.output_bytes(),
+          next - pixel};
+      if (count == 2) {
+        convolve_tiles<2>(layout, tiling, block, waiting, pending, sums[current]);
+        count = 0;
+        current ^= 1;
+      }
+    }
   }
-  if (tile_count % 2 != 0) {
-    tiles[0] = sequence.next();
-    convolve_tiles<1>(layout, tiling, block, tiles, pending, prefetched, sums[current]);
+  if (count == 1) {
+    convolve_tiles<1>(layout, tiling, block, waiting, pending, sums[current]);
   }
   pending.finish();
 }
@@ -129,16 +132,18 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
 
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y) {
-  const Tiling tiling(layout, pixels);
+  Tiling tiling(layout, pixels);
   if (!tiling.worthwhile) {
     avx512_vnni::convolve(layout, block, x, rows, pixels, y);
     return;
   }
-  if (layout.tap_count * tiling.chunks == 1) {
+  if (layout.tap_count * tiling.chunks == 1 && layout.output.post_op == PostOp::kNone) {
     convolve_resident(layout, block, x, rows, pixels, y);
     return;
   }
   configure(tiling);
+  tiling.spread_prefetch(block, divide_up(rows * tiling.tiles_in_row, 2) *
+                                    divide_up(block.vectors, 2) * layout.tap_count * tiling.chunks);
   with_block(layout, block, [&]<int kVectors, PostOp kPostOp>() {
     convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
                                       static_cast<char*>(y));

@@ -9,6 +9,43 @@
 namespace pyquant::amx {
 namespace {
 
+// The tiles of some rows of outputs, one after the other. (The loops of convolve.cpp take 4 %
+// longer with it.)
+class TileSequence {
+ public:
+  TileSequence(const ConvLayout& layout, const Tiling& tiling, const std::uint8_t* x,
+               std::size_t pixels, char* y)
+      : x_(x),
+        y_(y),
+        row_stride_(layout.row_stride),
+        pixel_stride_(layout.pixel_stride),
+        output_bytes_(layout.output_stride * layout.output.output_bytes()),
+        row_pixels_(pixels),
+        tile_pixels_(tiling.pixels) {}
+
+  TileInput next() {
+    const std::size_t last = row_pixels_ - tile_pixels_;
+    const std::size_t pixel = next_ < last ? next_ : last;
+    const TileInput tile = {x_ + static_cast<std::ptrdiff_t>(pixel) * pixel_stride_,
+                            y_ + pixel * output_bytes_, next_ - pixel};
+    next_ += tile_pixels_;
+    if (next_ >= row_pixels_) {
+      next_ = 0;
+      x_ += row_stride_;
+      y_ += row_pixels_ * output_bytes_;
+    }
+    return tile;
+  }
+
+ private:
+  const std::uint8_t* x_;  // of the row
+  char* y_;
+  std::ptrdiff_t row_stride_, pixel_stride_;
+  std::size_t output_bytes_;  // of a pixel
+  std::size_t row_pixels_, tile_pixels_;
+  std::size_t next_ = 0;  // pixel that no tile has yet
+};
+
 // A group is one or two tiles of pixels; its parts are the accumulators of each [tile][vector].
 // Registers: one for each part, then inputs, then weights. Where these are too few for four vectors
 // of weights, the last two take turns.
@@ -81,18 +118,17 @@ struct Registers {
 // previous group's but for the last.
 template <int kPart, int kVectors, PostOp kPostOp>
 PYQUANT_INLINE void run_parts(const ConvBlock& block, PendingStores<kVectors, kPostOp>& pending,
-                              std::size_t share, const ScalesInRegisters<kVectors>& scales,
-                              std::int32_t* previous, std::int32_t* sums) {
+                              std::size_t share, std::int32_t* previous, std::int32_t* sums) {
   using R = Registers<kVectors>;
   if constexpr (kPart < R::kParts) {
     R::template multiply<kPart>(block);
-    pending.advance(share, [&]() -> const ScalesInRegisters<kVectors>& { return scales; });
+    pending.advance(share);
     if constexpr (kPart + 1 < R::kParts) {
       R::template store<kPart + 1>(previous);
     } else {
       R::template store<0>(sums);
     }
-    run_parts<kPart + 1>(block, pending, share, scales, previous, sums);
+    run_parts<kPart + 1>(block, pending, share, previous, sums);
   }
 }
 
@@ -109,10 +145,8 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
   std::int32_t* oldest = sums[2];
   TileInput previous_tiles[R::kTiles];
   std::size_t previous_count = 0;
-  const ScalesInRegisters<kVectors> scales(block);
   PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
   std::size_t left = rows * tiling.tiles_in_row;
-  const std::size_t lines = prefetched_lines(block, divide_up(left, R::kTiles));
   const std::int8_t* next = block.prefetch;
   TileSequence sequence(layout, tiling, x, pixels, y);
   while (left != 0) {
@@ -127,10 +161,10 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
       // A single last tile is multiplied twice.
       load_tile<R::kInputs + 1>(tiles[count - 1].x + layout.taps[0], layout.pixel_stride);
     }
-    for (std::size_t line = 0; line < lines; ++line, next += 64) {
+    for (std::size_t line = 0; line < tiling.prefetched_lines; ++line, next += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
     }
-    run_parts<0>(block, pending, pending.share(R::kParts), scales, previous, current);
+    run_parts<0>(block, pending, pending.share(R::kParts), previous, current);
     pending.start(previous_tiles, previous_count, previous);
     for (std::size_t i = 0; i < count; ++i) {
       previous_tiles[i] = tiles[i];
@@ -152,8 +186,10 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
 
 void convolve_resident(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
                        std::size_t rows, std::size_t pixels, void* y) {
-  const Tiling tiling(layout, pixels);
+  Tiling tiling(layout, pixels);
   with_block(layout, block, [&]<int kVectors, PostOp kPostOp>() {
+    tiling.spread_prefetch(block,
+                           divide_up(rows * tiling.tiles_in_row, Registers<kVectors>::kTiles));
     convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
                                       static_cast<char*>(y));
   });

@@ -45,8 +45,8 @@ class PendingStores {
         stride_(layout.output_stride),
         pixels_(pixels) {}
 
-  void start(const TileInput* tiles, std::size_t count, const std::int32_t* sums) {
-    for (std::size_t i = 0; i < count; ++i) {
+  void start(const TileInput* tiles, int count, const std::int32_t* sums) {
+    for (int i = 0; i < count; ++i) {
       y_[i] = tiles[i].y;
       first_[i] = tiles[i].first;
     }
@@ -58,21 +58,19 @@ class PendingStores {
 
   // How often to advance in each of `times` equal parts of the work.
   std::size_t share(std::size_t times) const {
-    const std::size_t steps = (count_ - tile_) * divide_up(pixels_, kStep);
-    return divide_up(steps, times);
+    const std::size_t steps =
+        static_cast<std::size_t>(count_ - tile_) * ((pixels_ + kStep - 1) / kStep);
+    return (steps + times - 1) / times;
   }
 
+  void finish() { advance(2 * kTileRows); }
+
   PYQUANT_INLINE void advance(std::size_t steps) {
-    advance(steps, [this] { return ScalesInRegisters<kVectors>(block_); });
-  }
-  // get_scales(): those of the block, for a caller that keeps them.
-  template <typename GetScales>
-  PYQUANT_INLINE void advance(std::size_t steps, GetScales get_scales) {
     while (steps != 0 && tile_ != count_) {
-      const std::size_t left = divide_up(pixels_ - pixel_, kStep);
+      const std::size_t left = (pixels_ - pixel_ + kStep - 1) / kStep;
       const std::size_t now = steps < left ? steps : left;
       const std::size_t end = pixel_ + now * kStep < pixels_ ? pixel_ + now * kStep : pixels_;
-      store(pixel_, end, get_scales);
+      store(pixel_, end);
       steps -= now;
       pixel_ = end;
       if (end == pixels_) {
@@ -82,14 +80,12 @@ class PendingStores {
     }
   }
 
-  void finish() { advance(2 * kTileRows); }
-
  private:
   static constexpr std::size_t kStep = avx512_vnni::kPixelsInStore<kVectors>;
 
-  template <typename GetScales>
-  PYQUANT_INLINE void store(std::size_t begin, std::size_t end, GetScales get_scales) const {
-    const std::int32_t* sums = sums_ + 16 * kVectors * (tile_ * kTileRows + begin);
+  PYQUANT_INLINE void store(std::size_t begin, std::size_t end) const {
+    const std::int32_t* sums =
+        sums_ + 16 * kVectors * (static_cast<std::size_t>(tile_) * kTileRows + begin);
     if (kind_ == OutputStage::Kind::kInt32) {
       store_sums(sums, begin, end);
       return;
@@ -99,7 +95,7 @@ class PendingStores {
       return;
     }
     auto* y = reinterpret_cast<std::uint8_t*>(y_[tile_]) + begin * stride_;
-    const ScalesInRegisters<kVectors>& scales = get_scales();
+    const ScalesInRegisters<kVectors> scales(block_);
     for (std::size_t pixel = begin; pixel < end; pixel += kStep) {
       __m512i values[kStep * kVectors];
 #pragma GCC unroll 4
@@ -153,7 +149,7 @@ class PendingStores {
   std::size_t pixels_;  // of a tile
   char* y_[2] = {};
   std::size_t first_[2] = {};
-  std::size_t count_ = 0, tile_ = 0;
+  int count_ = 0, tile_ = 0;
   std::size_t pixel_ = 0;
   const std::int32_t* sums_ = nullptr;
 };

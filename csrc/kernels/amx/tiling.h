@@ -1,5 +1,5 @@
-// How the outputs of a convolution are cut into tiles, and the way through them. Everything here
-// has internal linkage; see rounding.h in avx2.
+// How the outputs of a convolution are cut into tiles. Everything here has internal linkage; see
+// rounding.h in avx2.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,9 @@ constexpr std::size_t kLeastSteps = 4;
 struct Tiling {
   std::size_t pixels;  // of a tile
   std::size_t tiles_in_row;
-  std::size_t steps;   // of an input tile
-  std::size_t chunks;  // input tiles in a run
+  std::size_t steps;                 // of an input tile
+  std::size_t chunks;                // input tiles in a run
+  std::size_t prefetched_lines = 0;  // of the next block's weights, per input tile or group
   bool worthwhile;
 
   Tiling(const ConvLayout& layout, std::size_t row_pixels)
@@ -42,6 +43,13 @@ struct Tiling {
     const std::size_t cycles = pixels < 8 ? 8 : pixels;
     worthwhile = 2 * cycles < steps * pixels && layout.tap_count * layout.steps >= kLeastSteps;
   }
+
+  // So many lines that all of the next block's weights are fetched in `times` equal parts of this
+  // one.
+  void spread_prefetch(const ConvBlock& block, std::size_t times) {
+    const auto bytes = static_cast<std::size_t>(block.prefetch_end - block.prefetch);
+    prefetched_lines = divide_up(bytes / 64, times);
+  }
 };
 
 struct TileInput {
@@ -49,48 +57,6 @@ struct TileInput {
   char* y;
   std::size_t first;  // pixel to be stored
 };
-
-// The tiles of some rows of outputs, one after the other.
-class TileSequence {
- public:
-  TileSequence(const ConvLayout& layout, const Tiling& tiling, const std::uint8_t* x,
-               std::size_t pixels, char* y)
-      : x_(x),
-        y_(y),
-        row_stride_(layout.row_stride),
-        pixel_stride_(layout.pixel_stride),
-        output_bytes_(layout.output_stride * layout.output.output_bytes()),
-        row_pixels_(pixels),
-        tile_pixels_(tiling.pixels) {}
-
-  TileInput next() {
-    const std::size_t last = row_pixels_ - tile_pixels_;
-    const std::size_t pixel = next_ < last ? next_ : last;
-    const TileInput tile = {x_ + static_cast<std::ptrdiff_t>(pixel) * pixel_stride_,
-                            y_ + pixel * output_bytes_, next_ - pixel};
-    next_ += tile_pixels_;
-    if (next_ >= row_pixels_) {
-      next_ = 0;
-      x_ += row_stride_;
-      y_ += row_pixels_ * output_bytes_;
-    }
-    return tile;
-  }
-
- private:
-  const std::uint8_t* x_;  // of the row
-  char* y_;
-  std::ptrdiff_t row_stride_, pixel_stride_;
-  std::size_t output_bytes_;  // of a pixel
-  std::size_t row_pixels_, tile_pixels_;
-  std::size_t next_ = 0;  // pixel that no tile has yet
-};
-
-// Lines of the next block's weights to fetch in each of `times` equal parts of this block's work.
-inline std::size_t prefetched_lines(const ConvBlock& block, std::size_t times) {
-  const auto bytes = static_cast<std::size_t>(block.prefetch_end - block.prefetch);
-  return divide_up(bytes / 64, times);
-}
 
 }  // namespace
 }  // namespace pyquant::amx
