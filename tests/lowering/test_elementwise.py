@@ -125,10 +125,39 @@ def test_mul_is_within_a_step(function: Callable[..., Tensor], form: str) -> Non
         assert steps_apart(graph, lowered, a, other) <= 1.01
 
 
+#: Factors and terms per channel, which convolutions take in, and what the Program has of them.
+PER_CHANNEL: dict[str, tuple[Function, list[str]]] = {
+    "factor": (lambda net, y: y * net.slopes.weight.view(8, 1, 1), []),
+    "term": (lambda net, y: net.slopes.weight.view(1, 8, 1, 1) + y, []),
+    "behind an activation": (
+        lambda net, y: F.relu(y) * net.slopes.weight.view(8, 1, 1),
+        ["Conv2d"],
+    ),
+    "one slope per channel": (lambda net, y: net.slopes(y), ["Add"]),
+}
+
+
+@pytest.mark.parametrize("name", PER_CHANNEL)
+def test_constants_per_channel(name: str) -> None:
+    function, expected = PER_CHANNEL[name]
+    model = Between(function)
+    with torch.no_grad():
+        model.slopes.weight.copy_(torch.linspace(-0.5, 1.5, 8))
+    graph = by_pyquant(model, IMAGE)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    found = [kind for kind in kinds(lowered) if kind != "LookupTable"]
+    for kind in ["Quantize", "Conv2d", *expected, "Conv2d", "Dequantize"]:
+        found.remove(kind)
+    assert found == (["Conv2d"] if expected == ["Add"] else [])
+    assert steps_apart(graph, lowered, *IMAGE) <= 2.01
+    with torch.no_grad():
+        assert sqnr(model(*IMAGE), graph(*IMAGE)) > 25
+
+
 #: What has no int8 form; the name of its operator.
 FLOAT: dict[str, tuple[Function, str]] = {
-    "one slope per channel": (lambda net, y: net.slopes(y), "prelu"),
-    "constant per channel": (lambda net, y: y * net.slopes.weight.view(8, 1, 1), "mul"),
+    "constant per pixel": (lambda net, y: y * torch.linspace(0, 1, y.shape[-1]), "mul"),
     "another rank": (lambda net, y: y * net.gate(y).amax((0, 1)), "mul"),
 }
 
