@@ -153,7 +153,9 @@ class AddLayer(nn.Module):
 
 
 class FloatAddLayer(nn.Module):
-    """An addition in float32, for operands that are float32 or of a far different scale."""
+    """An addition in float32, for operands that are float32, of a far different scale, or of two
+    shapes.
+    """
 
     def __init__(self, a: IrTensor, b: IrTensor, output: IrTensor, relu: bool) -> None:
         super().__init__()
@@ -163,7 +165,7 @@ class FloatAddLayer(nn.Module):
         self.scale, self.zero_point = qparams(output)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Two tensors of one shape, each quint8 or float32, to quint8."""
+        """Two tensors of one rank, each quint8 or float32, to quint8."""
         total = (a if self.a_is_float else a.dequantize()) + (
             b if self.b_is_float else b.dequantize()
         )

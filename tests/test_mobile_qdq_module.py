@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_mobile_programs import Builder, interpret
+from test_mobile_programs import REPEATED, Builder, interpret, repeating_sum
 from torch import nn
 from torch.nn import functional
 
@@ -72,6 +72,11 @@ def test_additions_and_products() -> None:
     total = builder.emit(ops.Add(output_min=110), [q, y], shape, 0.037, 110)
     product = builder.emit(ops.Mul(output_max=200), [q, y], shape, 0.05, 90)
     assert steps_apart(builder.finish(total, product)) < 1.01
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_sums_that_repeat_values(repeated: str) -> None:
+    assert steps_apart(repeating_sum(repeated)) < 1.01
 
 
 MOVES: dict[str, tuple[ops.Op, tuple[int, ...]]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_mobile_programs import Builder, interpret
+from test_mobile_programs import REPEATED, Builder, interpret, repeating_sum
 from torch.jit.mobile import _get_model_ops_and_info, _load_for_lite_interpreter
 from torch.nn import functional
 
@@ -161,6 +161,14 @@ def test_products_are_within_one_step(
     program = builder.finish(builder.emit(ops.Mul(*bounds), factors, (2, 12, 12, 6), 0.037, 77))
     content, _ = to_torchscript(program)
     # At most one step: the stock multiplier may differ in its last bit.
+    assert steps_apart(program, content, example(program)) <= 1
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_sums_that_repeat_values(repeated: str, swapped: bool) -> None:
+    program = repeating_sum(repeated, swapped)
+    content, _ = to_torchscript(program)
     assert steps_apart(program, content, example(program)) <= 1
 
 

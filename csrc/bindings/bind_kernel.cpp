@@ -40,7 +40,7 @@ const std::map<std::string, Reader>& readers() {
       {"Add",
        [](const py::handle& op) -> OpAttributes {
          return Add{op.attr("output_min").cast<std::uint8_t>(),
-                    op.attr("output_max").cast<std::uint8_t>()};
+                    op.attr("output_max").cast<std::uint8_t>(), op.attr("broadcast").cast<bool>()};
        }},
       {"MaxPool2d",
        [](const py::handle& op) -> OpAttributes {

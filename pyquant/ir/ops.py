@@ -56,10 +56,13 @@ class Linear:
 
 @dataclass(frozen=True)
 class Add:
-    """Inputs a and b of one shape, uint8 or float32; output uint8."""
+    """Inputs a and b of one shape, uint8 or float32; output uint8. With ``broadcast`` they are
+    uint8 and of one rank; dimensions of 1 are repeated.
+    """
 
     output_min: int = 0
     output_max: int = 255
+    broadcast: bool = False
 
 
 @dataclass(frozen=True)

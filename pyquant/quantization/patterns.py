@@ -12,10 +12,10 @@ from torch._ops import OpOverload
 from pyquant.capture.node import is_call, is_float
 from pyquant.quantization.annotate import (
     Annotator,
+    binary,
     concat,
     contiguous_slice,
     pass_through,
-    product,
     reshape,
     total,
     unary,
@@ -95,7 +95,8 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(_aten.conv2d.default, weighted, followers=(_NORM, _CLAMP)),
     Pattern(_aten.linear.default, weighted, followers=(_CLAMP,)),
     Pattern(_aten.add.Tensor, total, followers=(_CLAMP,)),
-    Pattern(_aten.mul.Tensor, product, followers=(_CLAMP,), on_demand=True),
+    Pattern(_aten.add.Tensor, binary, followers=(_CLAMP,), on_demand=True),
+    Pattern(_aten.mul.Tensor, binary, followers=(_CLAMP,), on_demand=True),
     *(Pattern(op, unary(interval), on_demand=True) for op, interval in _TABLES.items()),
     Pattern(_aten.avg_pool2d.default, pass_through, on_demand=True),
     Pattern(_aten.adaptive_avg_pool2d.default, pass_through, on_demand=True),

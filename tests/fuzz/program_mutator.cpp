@@ -155,6 +155,7 @@ void mutate_attributes(Random& random, fb::ProgramT& program) {
                              : mutate_bounds(random, *linear);
   }
   if (auto* add = node.op.AsAdd()) {
+    add->broadcast ^= one_in(random, 4);
     return mutate_bounds(random, *add);
   }
   if (auto* mul = node.op.AsMul()) {

@@ -63,8 +63,11 @@ struct Linear {
 // Inputs: a and b of one shape, each uint8 or float32. Output: uint8.
 //   clamp(rne(ta + tb) + zero_point_y), where t = float(q - zero_point) * (s / s_y) for a uint8
 //   operand and t = x * (1 / s_y) for a float32 one.
+// With `broadcast` the inputs are uint8, of one rank, and where a dimension of one of them is 1, it
+// is repeated along the other's; the output has the larger of each dimension.
 struct Add {
   std::uint8_t output_min = 0, output_max = 255;
+  bool broadcast = false;
 };
 
 // uint8 [N, H, W, C] -> uint8 [N, H', W', C] with the input's qparams.
