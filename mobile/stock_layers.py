@@ -279,6 +279,23 @@ class AdaptiveAvgPoolLayer(nn.Module):
         return torch.quantize_per_tensor(x, self.scale, self.zero_point, torch.quint8)
 
 
+class AdaptiveMaxPoolLayer(nn.Module):
+    """``aten::max_pool2d`` over the whole image, of whatever size it is."""
+
+    def __init__(self, op: ops.AdaptiveMaxPool2d, x: IrTensor) -> None:
+        super().__init__()
+        if (op.output_h, op.output_w) != (1, 1):
+            raise ExportError(
+                "stock operators take the maximum of whole images, not of parts: pool with a "
+                "fixed window instead"
+            )
+        self.is_pixel = tuple(x.shape[1:3]) == (1, 1)  # which QNNPACK refuses to pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """quint8 to quint8 with the same qparams."""
+        return x if self.is_pixel else functional.max_pool2d(x, [x.size(2), x.size(3)])
+
+
 class FlattenLayer(nn.Module):
     """[N, ...] to [N, K]; a rank-4 input in NCHW order."""
 

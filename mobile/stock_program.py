@@ -15,6 +15,7 @@ from pyquant.ir.program import DType, Node, Program
 from pyquant.ir.program import Tensor as IrTensor
 from pyquant.mobile.stock_layers import (
     AdaptiveAvgPoolLayer,
+    AdaptiveMaxPoolLayer,
     AddLayer,
     AvgPoolLayer,
     BoundedLayer,
@@ -116,6 +117,8 @@ def build_layer(program: Program, node: Node) -> nn.Module:
             return AvgPoolLayer(op, x, output)
         case ops.AdaptiveAvgPool2d():
             return AdaptiveAvgPoolLayer(op, x, output)
+        case ops.AdaptiveMaxPool2d():
+            return AdaptiveMaxPoolLayer(op, x)
         case ops.Flatten():
             return FlattenLayer()
         case ops.Pad():

@@ -260,6 +260,30 @@ def test_global_pooling_has_one_spelling(function: Callable[..., Any]) -> None:
     assert ops(module) == {"conv2d": 1, "adaptive_avg_pool2d": 1, "flatten": 1}
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: F.adaptive_max_pool2d(y, 1).flatten(1),
+        lambda y: F.adaptive_max_pool2d(y, (1, 1), return_indices=True)[0].view(y.shape[0], -1),
+        lambda y: y.amax((-1, -2)),
+        lambda y: y.amax([3, 2], keepdim=True).squeeze([2, 3]),
+    ],
+)
+def test_global_max_pooling_has_one_spelling(function: Callable[..., Any]) -> None:
+    module = check(Lambda(function), IMAGE, exact=False)
+    assert ops(module) == {"conv2d": 1, "amax": 1, "flatten": 1}
+
+
+def test_other_adaptive_max_pooling() -> None:
+    module = check(Lambda(lambda y: F.adaptive_max_pool2d(y[..., :6, :8], (3, 2))), IMAGE)
+    assert ops(module)["max_pool2d"] == 1
+    for function in (
+        lambda y: F.adaptive_max_pool2d(y[..., :6, :8], (3, 3)),
+        lambda y: F.adaptive_max_pool2d(y, 1, return_indices=True)[1] * y,
+    ):
+        assert ops(check(Lambda(function), IMAGE))["adaptive_max_pool2d"] == 1
+
+
 @pytest.mark.parametrize("rank", [3, 4])
 def test_a_slope_per_channel(rank: int) -> None:
     layer = nn.PReLU(3)

@@ -200,6 +200,9 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
             return _round(total_ * (_scale(x) / (_scale(y) * count)).astype(_F32), y)
         case ops.AdaptiveAvgPool2d():
             return _adaptive(op, x, q, y)
+        case ops.AdaptiveMaxPool2d():
+            assert (op.output_h, op.output_w) == (1, 1)
+            return q.max(axis=(1, 2), keepdims=True)
         case ops.Flatten():
             ordered = q.transpose(0, 3, 1, 2) if q.ndim == 4 else q
             return ordered.reshape(len(q), -1)

@@ -89,6 +89,7 @@ MOVES: dict[str, tuple[ops.Op, tuple[int, ...]]] = {
     ),
     "global_pool": (ops.AdaptiveAvgPool2d(), (2, 1, 1, 8)),
     "adaptive_pool": (ops.AdaptiveAvgPool2d(5, 3), (2, 5, 3, 8)),
+    "global_max_pool": (ops.AdaptiveMaxPool2d(), (2, 1, 1, 8)),
     "pad": (ops.Pad(1, 2, 3, 4), (2, 16, 18, 8)),
     "flatten": (ops.Flatten(), (2, 1152)),
     "reshape": (ops.Reshape((4, 24, -1)), (2, 24, 12, 4)),

@@ -413,6 +413,7 @@ def test_export_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
+    "global max pool": ([ops.AdaptiveMaxPool2d()], (2, 1, 1, 6)),
     "slice": ([ops.Slice(3, 1, 5)], (2, 7, 8, 4)),
     "slice of rows": ([ops.Slice(1, 2, 6)], (2, 4, 8, 6)),
     "slice from the end": ([ops.Slice(2, -3, -1)], (2, 7, 2, 6)),
@@ -424,6 +425,18 @@ MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
     "nearest": ([ops.ResizeNearest(5, 20)], (2, 5, 20, 6)),
     "nearest by scale": ([ops.ResizeNearest(0, 0, 2.0, 3.0)], (2, 14, 24, 6)),
 }
+
+
+def test_maxima_of_a_pixel_and_of_parts() -> None:
+    builder = Builder(shape=(2, 6, 7, 8))
+    pixel = builder.like(ops.AdaptiveMaxPool2d(), builder.quantize(), (2, 1, 1, 6))
+    again = builder.like(ops.AdaptiveMaxPool2d(), pixel, (2, 1, 1, 6))
+    program = builder.finish(builder.conv(again, 33, W3))
+    content, _ = to_torchscript(program)
+    assert steps_apart(program, content, example(program)) == 0
+    program = builder.finish(builder.like(ops.AdaptiveMaxPool2d(2, 2), pixel, (2, 2, 2, 6)))
+    with pytest.raises(ExportError, match=r"adaptivemaxpool2d_.*whole images"):
+        to_torchscript(program)
 
 
 @pytest.mark.parametrize("name", MOVES)

@@ -117,6 +117,11 @@ const std::map<std::string, Reader>& readers() {
        [](const py::handle& op) -> OpAttributes {
          return Reshape{op.attr("sizes").cast<std::vector<std::int32_t>>()};
        }},
+      {"AdaptiveMaxPool2d",
+       [](const py::handle& op) -> OpAttributes {
+         return AdaptiveMaxPool2d{op.attr("output_h").cast<std::int32_t>(),
+                                  op.attr("output_w").cast<std::int32_t>()};
+       }},
   };
   return table;
 }

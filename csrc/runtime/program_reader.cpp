@@ -144,6 +144,10 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
       const auto& sizes = *node.op_as_Reshape()->sizes();
       return Reshape{{sizes.begin(), sizes.end()}};
     }
+    case fb::OpAttributes::AdaptiveMaxPool2d: {
+      const fb::AdaptiveMaxPool2d& op = *node.op_as_AdaptiveMaxPool2d();
+      return AdaptiveMaxPool2d{op.output_h(), op.output_w()};
+    }
     case fb::OpAttributes::NONE:
       break;
   }

@@ -65,7 +65,7 @@ def capture(
     The model is exported in eval mode (its own training flags are put back) and gives the same
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
-    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits
+    ``adaptive_avg_pool2d`` and maxima ``amax``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits
     ``slice``, gated linear units products, channel shuffles ``channel_shuffle``, symmetric zero
     padding part of its convolution, one-dimensional layers two-dimensional ones of height 1, linear
     layers over ``[N, H, W, C]`` 1x1 convolutions, factors and terms per channel batch norms. Batch

@@ -194,6 +194,14 @@ class Reshape:
     sizes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class AdaptiveMaxPool2d:
+    """Max pooling to a fixed output size; 1 by 1 is global max pooling. Keeps the qparams."""
+
+    output_h: int = 1
+    output_w: int = 1
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -214,6 +222,7 @@ Op: TypeAlias = (
     | ResizeBilinear
     | ConvTranspose2d
     | Reshape
+    | AdaptiveMaxPool2d
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -239,5 +248,6 @@ OPS: dict[str, type[Op]] = {
         ResizeBilinear,
         ConvTranspose2d,
         Reshape,
+        AdaptiveMaxPool2d,
     )
 }

@@ -146,6 +146,14 @@ def contiguous_slice(chain: list[fx.Node], specs: Specs) -> bool:
     return arguments(chain[0])["step"] == 1 and pass_through(chain, specs)
 
 
+def spatial_maximum(chain: list[fx.Node], specs: Specs) -> bool:
+    """The largest value of each channel of an image: as :func:`pass_through`."""
+    values = arguments(chain[0])
+    is_image = len(shape_of(values["self"]) or ()) == 4
+    fits = is_image and list(values["dim"]) == [2, 3] and values["keepdim"]
+    return bool(fits) and pass_through(chain, specs)
+
+
 def reshape(chain: list[fx.Node], specs: Specs) -> bool:
     """As ``pass_through``, for up to four dimensions that keep the batch."""
     shapes = [shape_of(chain[0].args[0]), shape_of(chain[0])]

@@ -130,6 +130,7 @@ SUMS: dict[str, Function] = {
     "one term per image and channel": lambda net, y: y + net.gate(F.adaptive_avg_pool2d(y, 1)),
     "expanded terms": lambda net, y: net.gate(F.adaptive_avg_pool2d(y, 1)).expand_as(y) + y,
     "one term per pixel": lambda net, y: y + net.gate(y)[:, :1],
+    "maxima of the channels": lambda net, y: net.gate(y) + F.adaptive_max_pool2d(y, 1),
     "outer sum": lambda net, y: F.max_pool2d(y, (17, 1)) + F.max_pool2d(y, (1, 14)),
     "with a clamp": lambda net, y: F.relu(F.adaptive_avg_pool2d(y, 1) + net.gate(y)),
 }

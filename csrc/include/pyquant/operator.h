@@ -189,11 +189,16 @@ struct Reshape {
   std::vector<std::int32_t> sizes;
 };
 
+// The largest of each window, with the input's qparams; the windows are those of AdaptiveAvgPool2d.
+struct AdaptiveMaxPool2d {
+  std::int32_t output_h = 1, output_w = 1;
+};
+
 // The order is the order of the OpAttributes union in program.fbs.
 using OpAttributes =
     std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
                  Flatten, Pad, LookupTable, Mul, Concat, Slice, ChannelShuffle, ResizeNearest,
-                 ResizeBilinear, ConvTranspose2d, Reshape>;
+                 ResizeBilinear, ConvTranspose2d, Reshape, AdaptiveMaxPool2d>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

@@ -35,7 +35,7 @@ extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDef
     kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
     kMulDefinition, kConcatDefinition, kSliceDefinition, kChannelShuffleDefinition,
     kResizeNearestDefinition, kResizeBilinearDefinition, kConvTranspose2dDefinition,
-    kReshapeDefinition;
+    kReshapeDefinition, kAdaptiveMaxPool2dDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 
