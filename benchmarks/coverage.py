@@ -28,7 +28,7 @@ from pyquant.ir.cost import multiply_adds
 from pyquant.targets import QuantizedModule
 
 #: Image sizes to try, smallest first: networks with position embeddings take one size only.
-SIZES = (64, 128, 160, 224)
+SIZES = (64, 128, 160, 224, 320)
 MILLION = 1_000_000
 
 
@@ -63,14 +63,9 @@ def networks() -> dict[str, Builder]:
 
     registered(models, "")
     registered(models.segmentation, "segmentation/", weights_backbone=None)
-    utils = models.detection.backbone_utils
-    for name in ("resnet18", "resnet50"):
-        found[f"detection/{name}_fpn"] = lambda name=name: utils.resnet_fpn_backbone(
-            backbone_name=name, weights=None
-        )
-    for name in ("mobilenet_v2", "mobilenet_v3_large"):
-        found[f"detection/{name}_fpn"] = lambda name=name: utils.mobilenet_backbone(
-            backbone_name=name, weights=None, fpn=True
+    for name in models.list_models(module=models.detection):
+        found[f"detection/{name}"] = lambda name=name: (
+            models.get_model(name, weights=None, weights_backbone=None).backbone
         )
     return found
 

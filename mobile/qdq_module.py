@@ -224,6 +224,19 @@ def _adaptive_avg_pool2d(_module: QdqModule, node: Node) -> _Compute:
     return lambda x: functional.adaptive_avg_pool2d(x, (op.output_h, op.output_w))
 
 
+def _adaptive_max_pool2d(_module: QdqModule, node: Node) -> _Compute:
+    op: Any = node.op
+
+    def compute(x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        if height % op.output_h or width % op.output_w:
+            raise ExportError(f"layer {node.name}: max pooling needs windows of one size")
+        window = [height // op.output_h, width // op.output_w]
+        return functional.max_pool2d(x, window, window)
+
+    return compute
+
+
 def _pad(_module: QdqModule, node: Node) -> _Compute:
     op: Any = node.op
     return lambda x: functional.pad(x, [op.left, op.right, op.top, op.bottom])
@@ -345,6 +358,7 @@ _COMPUTE: dict[type, Callable[[QdqModule, Node], _Compute]] = {
     ops.MaxPool2d: _max_pool2d,
     ops.AvgPool2d: _avg_pool2d,
     ops.AdaptiveAvgPool2d: _adaptive_avg_pool2d,
+    ops.AdaptiveMaxPool2d: _adaptive_max_pool2d,
     ops.Flatten: _flatten,
     ops.Reshape: _reshape,
     ops.Pad: _pad,

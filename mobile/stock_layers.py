@@ -153,7 +153,9 @@ class AddLayer(nn.Module):
 
 
 class FloatAddLayer(nn.Module):
-    """An addition in float32, for operands that are float32 or of a far different scale."""
+    """An addition in float32, for operands that are float32, of a far different scale, or of two
+    shapes.
+    """
 
     def __init__(self, a: IrTensor, b: IrTensor, output: IrTensor, relu: bool) -> None:
         super().__init__()
@@ -163,7 +165,7 @@ class FloatAddLayer(nn.Module):
         self.scale, self.zero_point = qparams(output)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Two tensors of one shape, each quint8 or float32, to quint8."""
+        """Two tensors of one rank, each quint8 or float32, to quint8."""
         total = (a if self.a_is_float else a.dequantize()) + (
             b if self.b_is_float else b.dequantize()
         )
@@ -275,6 +277,23 @@ class AdaptiveAvgPoolLayer(nn.Module):
             return functional.adaptive_avg_pool2d(x, self.size)
         x = functional.adaptive_avg_pool2d(x.dequantize(), self.size)
         return torch.quantize_per_tensor(x, self.scale, self.zero_point, torch.quint8)
+
+
+class AdaptiveMaxPoolLayer(nn.Module):
+    """``aten::max_pool2d`` over the whole image, of whatever size it is."""
+
+    def __init__(self, op: ops.AdaptiveMaxPool2d, x: IrTensor) -> None:
+        super().__init__()
+        if (op.output_h, op.output_w) != (1, 1):
+            raise ExportError(
+                "stock operators take the maximum of whole images, not of parts: pool with a "
+                "fixed window instead"
+            )
+        self.is_pixel = tuple(x.shape[1:3]) == (1, 1)  # which QNNPACK refuses to pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """quint8 to quint8 with the same qparams."""
+        return x if self.is_pixel else functional.max_pool2d(x, [x.size(2), x.size(3)])
 
 
 class FlattenLayer(nn.Module):

@@ -15,6 +15,7 @@ from pyquant.ir.program import DType, Node, Program
 from pyquant.ir.program import Tensor as IrTensor
 from pyquant.mobile.stock_layers import (
     AdaptiveAvgPoolLayer,
+    AdaptiveMaxPoolLayer,
     AddLayer,
     AvgPoolLayer,
     BoundedLayer,
@@ -72,8 +73,8 @@ def _bounded(op: _Bounded, output: IrTensor, build: Callable[[bool], nn.Module])
 
 def _add_layer(node: Node, op: ops.Add, a: IrTensor, b: IrTensor, output: IrTensor) -> nn.Module:
     def build(relu: bool) -> nn.Module:
-        # QNNPACK refuses scales that differ more than this.
-        stock = all(
+        # QNNPACK refuses operands of two shapes, and scales that differ more than this.
+        stock = not op.broadcast and all(
             operand.dtype == DType.uint8
             and 2.0**-14 <= qparams(operand)[0] / qparams(output)[0] < 2.0**8
             for operand in (a, b)
@@ -116,6 +117,8 @@ def build_layer(program: Program, node: Node) -> nn.Module:
             return AvgPoolLayer(op, x, output)
         case ops.AdaptiveAvgPool2d():
             return AdaptiveAvgPoolLayer(op, x, output)
+        case ops.AdaptiveMaxPool2d():
+            return AdaptiveMaxPoolLayer(op, x)
         case ops.Flatten():
             return FlattenLayer()
         case ops.Pad():

@@ -168,6 +168,24 @@ def _avg_pool2d(to: Translation, node: Node) -> None:
     to.in_float("XNNAvgPooling2d", node, **_pooling(window, padding))
 
 
+def _adaptive_window(to: Translation, node: Node) -> dict[str, int]:
+    op: Any = node.op
+    _, height, width, _ = to.shapes[node.inputs[0]]
+    if height % op.output_h or width % op.output_w:
+        raise UnsupportedError("windows of different sizes cannot be pooled by XNNPACK")
+    h, w = height // op.output_h, width // op.output_w
+    return _pooling(ops.Window(h, w, h, w), (0, 0, 0, 0))
+
+
+def _adaptive_max_pool2d(to: Translation, node: Node) -> None:
+    x = to.read(node.inputs[0])
+    if to.shapes[node.inputs[0]] == to.shapes[node.output]:
+        to.unary("XNNConvert", x, to.write(node.output))
+    else:
+        window = _adaptive_window(to, node)
+        to.unary("XNNMaxPooling2d", x, to.write(node.output), **window)
+
+
 def _adaptive_avg_pool2d(to: Translation, node: Node) -> None:
     op: Any = node.op
     _, height, width, _ = to.shapes[node.inputs[0]]
@@ -180,10 +198,7 @@ def _adaptive_avg_pool2d(to: Translation, node: Node) -> None:
         x, y = to.read(node.inputs[0]), to.write(node.output)
         to.unary("XNNGlobalAvgPooling2d", x, y, flags=_KEEP_DIMS)
         return
-    if height % op.output_h or width % op.output_w:
-        raise UnsupportedError("windows of different sizes cannot be pooled by XNNPACK")
-    h, w = height // op.output_h, width // op.output_w
-    to.in_float("XNNAvgPooling2d", node, **_pooling(ops.Window(h, w, h, w), (0, 0, 0, 0)))
+    to.in_float("XNNAvgPooling2d", node, **_adaptive_window(to, node))
 
 
 def _pad(to: Translation, node: Node) -> None:
@@ -278,6 +293,7 @@ RULES: dict[type, _Rule] = {
     ops.MaxPool2d: _max_pool2d,
     ops.AvgPool2d: _avg_pool2d,
     ops.AdaptiveAvgPool2d: _adaptive_avg_pool2d,
+    ops.AdaptiveMaxPool2d: _adaptive_max_pool2d,
     ops.Flatten: _reshape,
     ops.Reshape: _reshape,
     ops.Pad: _pad,

@@ -123,6 +123,20 @@ def branching_net() -> Program:
     return build.finish(build.node(ops.Dequantize(), [x], build.floats((1, 6, 10, 13))))
 
 
+def repeating_net() -> Program:
+    """Maxima, and sums that repeat them: [1, 3, 8, 9] to [1, 4, 8, 9] float32."""
+    build = ProgramBuilder(5)
+    x = build.input(build.floats((1, 3, 8, 9), "image"))
+    x = build.node(ops.Quantize(), [x], build.uint8((1, 8, 9, 3)))
+    x = build.conv(x, ops.Window(3, 3, 1, 1, 1, 1, 1, 1), 4, (1, 8, 9, 4))
+    rows = build.node(ops.AdaptiveMaxPool2d(1, 9), [x], build.uint8((1, 1, 9, 4)))
+    pixel = build.node(ops.AdaptiveMaxPool2d(), [rows], build.uint8((1, 1, 1, 4)))
+    add = ops.Add(4, 251, broadcast=True)
+    y = build.node(add, [pixel, x], build.uint8((1, 8, 9, 4), 0.1, 90))
+    y = build.node(add, [y, rows], build.uint8((1, 8, 9, 4), 0.2, 80))
+    return build.finish(build.node(ops.Dequantize(), [y], build.floats((1, 4, 8, 9))))
+
+
 def fully_convolutional(height: int = 8, width: int = 9) -> Program:
     """[1, 3, H, W] float32 to [1, 4, H / 2, W / 2] and [1, 5, H, W] float32."""
     build = ProgramBuilder(7)

@@ -260,6 +260,88 @@ def test_global_pooling_has_one_spelling(function: Callable[..., Any]) -> None:
     assert ops(module) == {"conv2d": 1, "adaptive_avg_pool2d": 1, "flatten": 1}
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: F.adaptive_max_pool2d(y, 1).flatten(1),
+        lambda y: F.adaptive_max_pool2d(y, (1, 1), return_indices=True)[0].view(y.shape[0], -1),
+        lambda y: y.amax((-1, -2)),
+        lambda y: y.amax([3, 2], keepdim=True).squeeze([2, 3]),
+    ],
+)
+def test_global_max_pooling_has_one_spelling(function: Callable[..., Any]) -> None:
+    module = check(Lambda(function), IMAGE, exact=False)
+    assert ops(module) == {"conv2d": 1, "amax": 1, "flatten": 1}
+
+
+def test_other_adaptive_max_pooling() -> None:
+    module = check(Lambda(lambda y: F.adaptive_max_pool2d(y[..., :6, :8], (3, 2))), IMAGE)
+    assert ops(module)["max_pool2d"] == 1
+    for function in (
+        lambda y: F.adaptive_max_pool2d(y[..., :6, :8], (3, 3)),
+        lambda y: F.adaptive_max_pool2d(y, 1, return_indices=True)[1] * y,
+    ):
+        assert ops(check(Lambda(function), IMAGE))["adaptive_max_pool2d"] == 1
+
+
+@pytest.mark.parametrize("rank", [3, 4])
+def test_a_slope_per_channel(rank: int) -> None:
+    layer = nn.PReLU(3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([-0.3, 0.0, 1.7]))
+    x = IMAGE if rank == 4 else IMAGE[..., 0]
+    found = ops(check(layer, x, exact=False))
+    assert found == {"relu": 1, "clamp": 1, "batch_norm": 1, "add": 1}
+    assert ops(check(nn.PReLU(), x)) == ops(check(nn.PReLU(4), torch.randn(2, 4))) == {"prelu": 1}
+
+
+class ChannelsLast(nn.Module):
+    """The second half of a ConvNeXt block, and a residual sum over ``[N, H, W, C]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.norm = nn.LayerNorm(6)
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 6))
+        self.scale = nn.Parameter(torch.rand(6, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x).permute(0, 2, 3, 1)
+        y = (y + self.layers(self.norm(y))).permute(0, -1, 1, 2)
+        return y + y * self.scale
+
+
+def test_linear_layers_over_images_are_convolutions() -> None:
+    found = ops(check(ChannelsLast(), IMAGE, exact=False))
+    # Around the layer norm permutations stay.
+    assert found == {
+        "conv2d": 3,
+        "permute": 2,
+        "layer_norm": 1,
+        "gelu": 1,
+        "add": 2,
+        "batch_norm": 1,
+    }
+
+
+def test_what_is_no_image_stays_a_linear_layer() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.layer(x))
+
+    for shape in ((5, 6), (2, 5, 6), (2, 3, 4, 5, 6)):
+        assert ops(check(Rows(), torch.randn(shape))) == {"linear": 1, "relu": 1}
+    assert ops(check(Rows(), torch.randn(2, 4, 5, 6), exact=False)) == {
+        "permute": 2,
+        "conv2d": 1,
+        "relu": 1,
+    }
+
+
 def test_constants_fold() -> None:
     conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
     assert ops(check(Padded(lambda x: x, conv), IMAGE, exact=False)) == {"conv2d": 1}

@@ -111,6 +111,24 @@ def window_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1
     return (size + pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
+#: What a sum can repeat, of a tensor [2, 12, 12, 6] inside of the Program.
+REPEATED: dict[str, tuple[ops.Op, tuple[int, ...]]] = {
+    "pixels": (ops.MaxPool2d(ops.Window(12, 12)), (2, 1, 1, 6)),
+    "rows": (ops.MaxPool2d(ops.Window(12, 1)), (2, 1, 12, 6)),
+    "channels": (ops.Slice(3, 2, 3), (2, 12, 12, 1)),
+}
+
+
+def repeating_sum(repeated: str, swapped: bool = False) -> Program:
+    """A sum that repeats values, and behind it what depends on the layout of its result."""
+    builder = Builder(shape=(2, 6, 12, 12))
+    q = builder.quantize()
+    small = builder.like(REPEATED[repeated][0], q, REPEATED[repeated][1])
+    operands = [small, q] if swapped else [q, small]
+    total = builder.emit(ops.Add(70, 180, broadcast=True), operands, (2, 12, 12, 6), 0.037, 77)
+    return builder.finish(builder.like(ops.MaxPool2d(ops.Window(2, 2, 2, 2)), total, (2, 6, 6, 6)))
+
+
 def interpret(program: Program, *inputs: torch.Tensor) -> list[torch.Tensor]:
     """The Program's float32 outputs for float32 inputs, to the bit."""
     values: dict[int, npt.NDArray[np.generic]] = {}
@@ -182,6 +200,9 @@ def _compute(op: ops.Op, operands: list[_Operand], y: Tensor) -> npt.NDArray[np.
             return _round(total_ * (_scale(x) / (_scale(y) * count)).astype(_F32), y)
         case ops.AdaptiveAvgPool2d():
             return _adaptive(op, x, q, y)
+        case ops.AdaptiveMaxPool2d():
+            assert (op.output_h, op.output_w) == (1, 1)
+            return q.max(axis=(1, 2), keepdims=True)
         case ops.Flatten():
             ordered = q.transpose(0, 3, 1, 2) if q.ndim == 4 else q
             return ordered.reshape(len(q), -1)

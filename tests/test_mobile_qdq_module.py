@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_mobile_programs import Builder, interpret
+from test_mobile_programs import REPEATED, Builder, interpret, repeating_sum
 from torch import nn
 from torch.nn import functional
 
@@ -74,6 +74,11 @@ def test_additions_and_products() -> None:
     assert steps_apart(builder.finish(total, product)) < 1.01
 
 
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_sums_that_repeat_values(repeated: str) -> None:
+    assert steps_apart(repeating_sum(repeated)) < 1.01
+
+
 MOVES: dict[str, tuple[ops.Op, tuple[int, ...]]] = {
     "max_pool": (ops.MaxPool2d(ops.Window(3, 3, 2, 2, 1, 1, 1, 1)), (2, 6, 6, 8)),
     "uneven_max_pool": (ops.MaxPool2d(ops.Window(3, 3, 2, 2, 0, 0, 1, 1)), (2, 6, 6, 8)),
@@ -84,6 +89,7 @@ MOVES: dict[str, tuple[ops.Op, tuple[int, ...]]] = {
     ),
     "global_pool": (ops.AdaptiveAvgPool2d(), (2, 1, 1, 8)),
     "adaptive_pool": (ops.AdaptiveAvgPool2d(5, 3), (2, 5, 3, 8)),
+    "global_max_pool": (ops.AdaptiveMaxPool2d(), (2, 1, 1, 8)),
     "pad": (ops.Pad(1, 2, 3, 4), (2, 16, 18, 8)),
     "flatten": (ops.Flatten(), (2, 1152)),
     "reshape": (ops.Reshape((4, 24, -1)), (2, 24, 12, 4)),

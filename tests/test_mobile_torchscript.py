@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_mobile_programs import Builder, interpret
+from test_mobile_programs import REPEATED, Builder, interpret, repeating_sum
 from torch.jit.mobile import _get_model_ops_and_info, _load_for_lite_interpreter
 from torch.nn import functional
 
@@ -161,6 +161,14 @@ def test_products_are_within_one_step(
     program = builder.finish(builder.emit(ops.Mul(*bounds), factors, (2, 12, 12, 6), 0.037, 77))
     content, _ = to_torchscript(program)
     # At most one step: the stock multiplier may differ in its last bit.
+    assert steps_apart(program, content, example(program)) <= 1
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_sums_that_repeat_values(repeated: str, swapped: bool) -> None:
+    program = repeating_sum(repeated, swapped)
+    content, _ = to_torchscript(program)
     assert steps_apart(program, content, example(program)) <= 1
 
 
@@ -405,6 +413,7 @@ def test_export_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
+    "global max pool": ([ops.AdaptiveMaxPool2d()], (2, 1, 1, 6)),
     "slice": ([ops.Slice(3, 1, 5)], (2, 7, 8, 4)),
     "slice of rows": ([ops.Slice(1, 2, 6)], (2, 4, 8, 6)),
     "slice from the end": ([ops.Slice(2, -3, -1)], (2, 7, 2, 6)),
@@ -416,6 +425,18 @@ MOVES: dict[str, tuple[list[ops.Op], tuple[int, ...]]] = {
     "nearest": ([ops.ResizeNearest(5, 20)], (2, 5, 20, 6)),
     "nearest by scale": ([ops.ResizeNearest(0, 0, 2.0, 3.0)], (2, 14, 24, 6)),
 }
+
+
+def test_maxima_of_a_pixel_and_of_parts() -> None:
+    builder = Builder(shape=(2, 6, 7, 8))
+    pixel = builder.like(ops.AdaptiveMaxPool2d(), builder.quantize(), (2, 1, 1, 6))
+    again = builder.like(ops.AdaptiveMaxPool2d(), pixel, (2, 1, 1, 6))
+    program = builder.finish(builder.conv(again, 33, W3))
+    content, _ = to_torchscript(program)
+    assert steps_apart(program, content, example(program)) == 0
+    program = builder.finish(builder.like(ops.AdaptiveMaxPool2d(2, 2), pixel, (2, 2, 2, 6)))
+    with pytest.raises(ExportError, match=r"adaptivemaxpool2d_.*whole images"):
+        to_torchscript(program)
 
 
 @pytest.mark.parametrize("name", MOVES)

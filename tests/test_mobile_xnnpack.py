@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_mobile_programs import Builder, interpret
+from test_mobile_programs import REPEATED, Builder, interpret, repeating_sum
 from test_mobile_qdq_module import MOVES, SAME, UNEVEN
 from torch import nn
 from torch.nn import functional
@@ -90,6 +90,12 @@ def test_additions_and_products(scale: float, tmp_path: Path) -> None:
     total = builder.emit(ops.Add(output_min=110), [q, y], shape, scale, 110)
     product = builder.emit(ops.Mul(output_max=200), [q, y], shape, scale, 90)
     assert steps_apart(builder.finish(total, product), tmp_path) < 1.01
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+@pytest.mark.parametrize("largest_batch", [None, 3])
+def test_sums_that_repeat_values(repeated: str, largest_batch: int | None, tmp_path: Path) -> None:
+    assert steps_apart(repeating_sum(repeated), tmp_path, largest_batch) < 1.01
 
 
 #: What XNNPACK lacks, of the operators that move and pool.

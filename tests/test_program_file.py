@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from programs import branching_net, fully_convolutional, small_net
+from programs import branching_net, fully_convolutional, repeating_net, small_net
 
 import pyquant
 from pyquant.errors import InvalidProgramError, IoError
@@ -44,7 +44,7 @@ def assert_same_program(a: Program, b: Program) -> None:
             assert np.array_equal(first.data, second.data)
 
 
-@pytest.mark.parametrize("make", [small_net, branching_net, fully_convolutional])
+@pytest.mark.parametrize("make", [small_net, branching_net, repeating_net, fully_convolutional])
 def test_round_trip(make: Callable[[], Program]) -> None:
     program = make()
     data = serialize.to_bytes(program)

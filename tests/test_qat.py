@@ -170,6 +170,35 @@ def test_a_batch_norm_in_eval_mode_stays_frozen() -> None:
     assert torch.equal(prepared.get_buffer("1.running_mean"), torch.zeros(4))
 
 
+class PerChannel(nn.Module):
+    """Slopes and factors per channel, and a linear layer over ``[N, H, W, C]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.slopes = nn.PReLU(8)
+        self.linear = nn.Linear(8, 8)
+        self.factors = nn.Parameter(torch.rand(8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.slopes(self.first(x))
+        return y + self.linear(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * self.factors
+
+
+def test_what_stands_per_channel_is_trained() -> None:
+    torch.manual_seed(0)
+    model, x = PerChannel(), torch.randn(4, 3, 9, 9)
+    prepared = pyquant.prepare_qat(model, x)
+    prepared(x).square().mean().backward()
+    trained = {n: p for n, p in prepared.named_parameters() if p.grad is not None}
+    assert sum(p.numel() for p in trained.values()) == sum(p.numel() for p in model.parameters())
+    torch.optim.SGD(trained.values(), 0.1).step()
+    prepared.eval()
+    graph = pyquant.convert(prepared)
+    lowered = pyquant.lower(graph, whole=True)
+    assert torch.allclose(lowered(x), graph(x), atol=1e-6)
+
+
 def test_freezing() -> None:
     x = torch.randn(8, 3, 8, 8)
     prepared = pyquant.prepare_qat(small_net(), x[:2])

@@ -40,7 +40,7 @@ const std::map<std::string, Reader>& readers() {
       {"Add",
        [](const py::handle& op) -> OpAttributes {
          return Add{op.attr("output_min").cast<std::uint8_t>(),
-                    op.attr("output_max").cast<std::uint8_t>()};
+                    op.attr("output_max").cast<std::uint8_t>(), op.attr("broadcast").cast<bool>()};
        }},
       {"MaxPool2d",
        [](const py::handle& op) -> OpAttributes {
@@ -116,6 +116,11 @@ const std::map<std::string, Reader>& readers() {
       {"Reshape",
        [](const py::handle& op) -> OpAttributes {
          return Reshape{op.attr("sizes").cast<std::vector<std::int32_t>>()};
+       }},
+      {"AdaptiveMaxPool2d",
+       [](const py::handle& op) -> OpAttributes {
+         return AdaptiveMaxPool2d{op.attr("output_h").cast<std::int32_t>(),
+                                  op.attr("output_w").cast<std::int32_t>()};
        }},
   };
   return table;

@@ -59,7 +59,7 @@ class PreparedKernel {
 };
 
 // An operator that an engine computes together with the one before it, before the result is stored:
-// a LookupTable, or an Add of two uint8 activations.
+// a LookupTable, or an Add of two uint8 activations of one shape.
 struct PostOp {
   const Operator* op;
   std::size_t input;  // which of its inputs is the result of what comes before

@@ -27,7 +27,7 @@ inline std::int64_t average_count(const AvgPool2d& pool, const Shape& x, std::in
          (right - (border != 0 ? left : std::max<std::int64_t>(left, 0)));
 }
 
-// The input rows of output row `index` in adaptive pooling: [begin, end).
+// The input rows of output row `index` in adaptive pooling, of averages or maxima: [begin, end).
 inline std::int64_t adaptive_begin(std::int64_t index, std::int64_t size, std::int64_t outputs) {
   return index * size / outputs;
 }

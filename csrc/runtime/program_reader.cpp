@@ -82,7 +82,7 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
     }
     case fb::OpAttributes::Add: {
       const fb::Add& op = *node.op_as_Add();
-      return Add{op.output_min(), op.output_max()};
+      return Add{op.output_min(), op.output_max(), op.broadcast()};
     }
     case fb::OpAttributes::MaxPool2d: {
       const fb::MaxPool2d& op = *node.op_as_MaxPool2d();
@@ -143,6 +143,10 @@ OpAttributes read_attributes(const fb::Node& node, const std::string& name) {
     case fb::OpAttributes::Reshape: {
       const auto& sizes = *node.op_as_Reshape()->sizes();
       return Reshape{{sizes.begin(), sizes.end()}};
+    }
+    case fb::OpAttributes::AdaptiveMaxPool2d: {
+      const fb::AdaptiveMaxPool2d& op = *node.op_as_AdaptiveMaxPool2d();
+      return AdaptiveMaxPool2d{op.output_h(), op.output_w()};
     }
     case fb::OpAttributes::NONE:
       break;

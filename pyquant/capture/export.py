@@ -16,10 +16,12 @@ from torch._ops import OpOverload
 from pyquant.capture.canonical_1d import canonicalize_1d
 from pyquant.capture.canonical_affine import canonicalize_affine
 from pyquant.capture.canonical_channel_shuffle import canonicalize_channel_shuffle
+from pyquant.capture.canonical_channels_last import canonicalize_channels_last
 from pyquant.capture.canonical_clamp import canonicalize_clamp
 from pyquant.capture.canonical_flatten import canonicalize_flatten
 from pyquant.capture.canonical_glu import canonicalize_glu
 from pyquant.capture.canonical_pooling import canonicalize_pooling
+from pyquant.capture.canonical_prelu import canonicalize_prelu
 from pyquant.capture.canonical_slice import canonicalize_slice
 from pyquant.capture.fold_constants import fold_constants
 from pyquant.capture.fold_padding import fold_padding, normalize_convolutions
@@ -38,7 +40,9 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     remove_expand,
     fold_constants,
     canonicalize_glu,
+    canonicalize_prelu,
     canonicalize_1d,
+    canonicalize_channels_last,
     canonicalize_affine,
     canonicalize_clamp,
     canonicalize_pooling,
@@ -61,11 +65,12 @@ def capture(
     The model is exported in eval mode (its own training flags are put back) and gives the same
     outputs as a graph, bit for bit up to how torch computes merged paddings. In-place operators
     are functional, identities gone, clamps are ``relu`` or ``hardtanh``, spatial means
-    ``adaptive_avg_pool2d``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits ``slice``, gated
-    linear units products, channel shuffles ``channel_shuffle``, symmetric zero padding part of its
-    convolution, one-dimensional layers two-dimensional ones of height 1. Batch sizes other than the
-    example's work wherever the model itself does not depend on them. The graph shares the model's
-    parameters and changes none.
+    ``adaptive_avg_pool2d`` and maxima ``amax``, ``[N, ...] -> [N, K]`` reshapes ``flatten``, splits
+    ``slice``, gated linear units products, channel shuffles ``channel_shuffle``, symmetric zero
+    padding part of its convolution, one-dimensional layers two-dimensional ones of height 1, linear
+    layers over ``[N, H, W, C]`` 1x1 convolutions, factors and terms per channel batch norms. Batch
+    sizes other than the example's work wherever the model itself does not depend on them. The graph
+    shares the model's parameters and changes none.
 
     Args:
         model: A float ``nn.Module``; quant stubs and ``FloatFunctional`` are fine, and so are the

@@ -179,19 +179,30 @@ def _add(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
         operand: Value | None = quantized_operand(graph, argument)
         if operand is None and float_result(graph, argument) is not None:
             operand = FloatValue(argument)
-        if operand is None or graph.shape(argument) != graph.shape(node):
+        if operand is None:
             return None
         operands.append(operand)
-    return Lowered(ops.Add(bounds.low, bounds.high), operands)
+    shapes = [graph.shape(operand.node) for operand in operands]
+    broadcast = shapes[0] != shapes[1]
+    if broadcast and not _repeats(graph, node, operands):
+        return None
+    return Lowered(ops.Add(bounds.low, bounds.high, broadcast), operands)
 
 
 def _mul(graph: QuantizedGraph, node: Node, bounds: Bounds) -> Lowered | None:
     operands = [quantized_operand(graph, argument) for argument in node.args[:2]]
-    ranks = {len(graph.shape(operand.node)) for operand in operands if operand is not None}
-    # Repeating a dimension of 1 means the same in NHWC, but not prepending one.
-    if None in operands or ranks != {len(graph.shape(node))} or 0 in ranks:
+    if not _repeats(graph, node, operands):
         return None
     return Lowered(ops.Mul(bounds.low, bounds.high), cast(Sequence[Value], operands))
+
+
+def _repeats(graph: QuantizedGraph, node: Node, operands: Sequence[Value | None]) -> bool:
+    """Whether ``node`` takes quantized operands, of which dimensions of 1 are repeated."""
+    if not all(isinstance(operand, QuantizedValue) for operand in operands):
+        return False
+    ranks = {len(graph.shape(cast(Value, operand).node)) for operand in operands}
+    # Repeating a dimension of 1 means the same in NHWC, but not prepending one.
+    return ranks == {len(graph.shape(node))} and 0 not in ranks
 
 
 # --- Pooling.

@@ -40,6 +40,13 @@ def _max_pool2d(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     return ops.MaxPool2d(window, ceil_mode=bool(argument(node, 5, "ceil_mode", False)))
 
 
+def _amax(graph: QuantizedGraph, node: Node) -> ops.Op | None:
+    source, axes = node.args[0], argument(node, 1, "dim", ())
+    if len(graph.shape(cast(Node, source))) != 4 or not argument(node, 2, "keepdim", False):
+        return None
+    return ops.AdaptiveMaxPool2d() if {int(axis) % 4 for axis in axes} == {2, 3} else None
+
+
 def _reshape(graph: QuantizedGraph, node: Node) -> ops.Op | None:
     source = graph.shape(cast(Node, node.args[0]))
     target = graph.shape(node)
@@ -167,6 +174,7 @@ SPLITS = (
 Move: TypeAlias = Callable[[QuantizedGraph, Node], ops.Op | Moved | None]
 MOVES: dict[str, Move] = {
     "aten.max_pool2d.default": _max_pool2d,
+    "aten.amax.default": _amax,
     "aten.flatten.using_ints": _reshape,
     "aten.view.default": _reshape,
     "aten.reshape.default": _reshape,

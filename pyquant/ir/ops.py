@@ -56,10 +56,13 @@ class Linear:
 
 @dataclass(frozen=True)
 class Add:
-    """Inputs a and b of one shape, uint8 or float32; output uint8."""
+    """Inputs a and b of one shape, uint8 or float32; output uint8. With ``broadcast`` they are
+    uint8 and of one rank; dimensions of 1 are repeated.
+    """
 
     output_min: int = 0
     output_max: int = 255
+    broadcast: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,14 @@ class Reshape:
     sizes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class AdaptiveMaxPool2d:
+    """Max pooling to a fixed output size; 1 by 1 is global max pooling. Keeps the qparams."""
+
+    output_h: int = 1
+    output_w: int = 1
+
+
 Op: TypeAlias = (
     Quantize
     | Dequantize
@@ -211,6 +222,7 @@ Op: TypeAlias = (
     | ResizeBilinear
     | ConvTranspose2d
     | Reshape
+    | AdaptiveMaxPool2d
 )
 
 #: Every operator, by name, in the order of the ``OpAttributes`` union.
@@ -236,5 +248,6 @@ OPS: dict[str, type[Op]] = {
         ResizeBilinear,
         ConvTranspose2d,
         Reshape,
+        AdaptiveMaxPool2d,
     )
 }

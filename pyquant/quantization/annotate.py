@@ -66,29 +66,24 @@ def _weighted(chain: list[fx.Node], weight_spec: Any, specs: Specs) -> bool:
 
 
 def total(chain: list[fx.Node], specs: Specs) -> bool:
-    """Sum of two activations of one shape, both quantized; sums with constants stay float."""
+    """Sum of two activations of one shape, both quantized."""
+    values = arguments(chain[0])
+    return shape_of(values["self"]) == shape_of(values["other"]) and binary(chain, specs)
+
+
+def binary(chain: list[fx.Node], specs: Specs) -> bool:
+    """Sum or product of two activations of one rank, both quantized; dimensions of 1 may be
+    repeated. Those with constants stay float.
+    """
     values = arguments(chain[0])
     operands = [values["self"], values["other"]]
     shapes = [shape_of(operand) for operand in operands]
-    if values.get("alpha", 1) != 1 or shapes[0] is None or shapes[0] != shapes[1]:
+    if values.get("alpha", 1) != 1 or shapes[0] is None or shapes[1] is None:
         return False
-    return _binary(chain, operands, specs)
-
-
-def product(chain: list[fx.Node], specs: Specs) -> bool:
-    """Product of two activations, both quantized; dimensions of 1 may be repeated."""
-    values = arguments(chain[0])
-    operands = [values["self"], values["other"]]
-    shapes = [shape_of(operand) for operand in operands]
-    if shapes[0] is None or shapes[1] is None or len(shapes[0]) != len(shapes[1]):
+    if len(shapes[0]) != len(shapes[1]):
         return False
-    return _binary(chain, operands, specs)
-
-
-def _binary(chain: list[fx.Node], operands: list[Any], specs: Specs) -> bool:
-    for operand in operands:
-        if not isinstance(operand, fx.Node) or operand.op == "get_attr" or not is_float(operand):
-            return False
+    if any(operand.op == "get_attr" or not is_float(operand) for operand in operands):
+        return False
     _annotate(chain, dict.fromkeys(operands, specs.activation), specs.activation)
     return True
 
@@ -149,6 +144,14 @@ def concat(chain: list[fx.Node], specs: Specs) -> bool:
 def contiguous_slice(chain: list[fx.Node], specs: Specs) -> bool:
     """A slice without gaps: as :func:`pass_through`."""
     return arguments(chain[0])["step"] == 1 and pass_through(chain, specs)
+
+
+def spatial_maximum(chain: list[fx.Node], specs: Specs) -> bool:
+    """The largest value of each channel of an image: as :func:`pass_through`."""
+    values = arguments(chain[0])
+    is_image = len(shape_of(values["self"]) or ()) == 4
+    fits = is_image and list(values["dim"]) == [2, 3] and values["keepdim"]
+    return bool(fits) and pass_through(chain, specs)
 
 
 def reshape(chain: list[fx.Node], specs: Specs) -> bool:

@@ -48,6 +48,19 @@ class InvertedResidual(nn.Module):
         return self.project(y * F.hardsigmoid(self.squeeze(y))) + x
 
 
+class Attention(nn.Module):
+    """Maxima of each channel, which a sum repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, 3, H, W] to [N, 8, H - 2, W - 2]."""
+        y = self.first(x)
+        return self.second(y) + F.adaptive_max_pool2d(y, 1)
+
+
 class Shuffle(nn.Module):
     """ShuffleNetV2's unit."""
 
@@ -81,6 +94,7 @@ class Decoder(nn.Module):
 BLOCKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "residual": (Residual(), (1, 3, 12, 11)),
     "inverted_residual": (InvertedResidual(), (1, 4, 9, 8)),
+    "attention": (Attention(), (1, 3, 8, 9)),
     "shuffle": (Shuffle(), (1, 8, 7, 5)),
     "decoder": (Decoder(), (1, 4, 10, 9)),
     "classifier": (

@@ -37,7 +37,7 @@ std::int64_t window_area(const fb::ProgramT& program, const fb::NodeT& node) {
                                                                 : *node.op.AsAvgPool2d()->window;
     return static_cast<std::int64_t>(window.kernel_h()) * window.kernel_w();
   }
-  if (node.op.AsAdaptiveAvgPool2d() != nullptr) {
+  if (node.op.AsAdaptiveAvgPool2d() != nullptr || node.op.AsAdaptiveMaxPool2d() != nullptr) {
     return elements(*program.tensors[node.inputs[0]]);
   }
   if (node.inputs.size() > 1 && program.tensors[node.inputs[1]]->buffer != 0) {

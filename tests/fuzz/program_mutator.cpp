@@ -155,6 +155,7 @@ void mutate_attributes(Random& random, fb::ProgramT& program) {
                              : mutate_bounds(random, *linear);
   }
   if (auto* add = node.op.AsAdd()) {
+    add->broadcast ^= one_in(random, 4);
     return mutate_bounds(random, *add);
   }
   if (auto* mul = node.op.AsMul()) {
@@ -171,6 +172,8 @@ void mutate_attributes(Random& random, fb::ProgramT& program) {
     return mutate_window(random, *pool);
   }
   if (auto* pool = node.op.AsAdaptiveAvgPool2d()) {
+    (one_in(random, 2) ? pool->output_h : pool->output_w) = some_int(random);
+  } else if (auto* pool = node.op.AsAdaptiveMaxPool2d()) {
     (one_in(random, 2) ? pool->output_h : pool->output_w) = some_int(random);
   } else if (auto* pad = node.op.AsPad()) {
     std::int32_t* const sides[] = {&pad->top, &pad->left, &pad->bottom, &pad->right};

@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from programs import branching_net, fully_convolutional, small_net
+from programs import branching_net, fully_convolutional, repeating_net, small_net
 
 import pyquant
 from pyquant.ir import serialize
@@ -19,6 +19,7 @@ NETS = {
     "small_net": small_net,
     "branching_net": branching_net,
     "fully_convolutional": fully_convolutional,
+    "repeating_net": repeating_net,
 }
 
 

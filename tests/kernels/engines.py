@@ -36,6 +36,7 @@ _PLAIN: dict[str, Any] = {
     "MaxPool2d": (ops.MaxPool2d(_WINDOW), [_Q], _Q, {}),
     "AvgPool2d": (ops.AvgPool2d(_WINDOW), [_Q], _Q, {}),
     "AdaptiveAvgPool2d": (ops.AdaptiveAvgPool2d(), [_Q], _Q, {}),
+    "AdaptiveMaxPool2d": (ops.AdaptiveMaxPool2d(), [_Q], _Q, {}),
     "Flatten": (ops.Flatten(), [_Q], _Q, {}),
     "Pad": (ops.Pad(1, 1, 1, 1), [_Q], _Q, {}),
     "LookupTable": (ops.LookupTable(bytes(256)), [_Q], _Q, {}),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import reference
 import torch
 from hypothesis import given
@@ -12,6 +15,7 @@ from kernels.engines import assert_equal, engines_for, kernel
 from kernels.strategies import (
     activations,
     adds,
+    broadcasts,
     calls,
     floats,
     qparams,
@@ -19,8 +23,9 @@ from kernels.strategies import (
     threads,
     uint8,
 )
+from pyquant.errors import InvalidInputError, InvalidProgramError
 from pyquant.ir import ops
-from pyquant.operators import QParams
+from pyquant.operators import Kernel, QParams
 
 OPERANDS = ("uint8 + uint8", "uint8 + float32", "float32 + uint8", "float32 + float32")
 
@@ -64,3 +69,53 @@ def test_every_pair_of_values(engine: str) -> None:
     expected = reference.add(op, a, inputs[0], b, inputs[1], y)
     result = kernel(engine, op, inputs, y)(torch.from_numpy(a), torch.from_numpy(b))
     assert_equal(result, expected, steps=engine == "qnnpack")
+
+
+BROADCASTING = [engine for engine in engines_for("Add").args[1] if engine != "qnnpack"]
+
+
+@pytest.mark.parametrize("engine", BROADCASTING)
+@given(
+    case=adds(),
+    data=st.data(),
+    calls=st.lists(broadcasts(), min_size=1, max_size=3),
+    seed=seeds,
+    kind=activations,
+    workers=threads,
+)
+def test_dimensions_of_1_are_repeated(
+    engine: str,
+    case: tuple[ops.Add, QParams],
+    data: st.DataObject,
+    calls: list[tuple[tuple[int, ...], tuple[int, ...]]],
+    seed: int,
+    kind: str,
+    workers: int,
+) -> None:
+    op, y = replace(case[0], broadcast=True), case[1]
+    inputs = [data.draw(qparams), data.draw(qparams)]
+    prepared = kernel(engine, op, inputs, y, threads=workers)
+    for call, shapes in enumerate(calls):
+        left, right = (
+            uint8(seed + 2 * call + operand, shape, kind) for operand, shape in enumerate(shapes)
+        )
+        expected = reference.add(op, left, inputs[0], right, inputs[1], y)
+        result = prepared(torch.from_numpy(left), torch.from_numpy(right))
+        assert_equal(result, expected, context=shapes)
+
+
+@pytest.mark.parametrize("engine", BROADCASTING)
+def test_what_does_not_broadcast_is_refused(engine: str) -> None:
+    x = torch.zeros(1, 4, 4, 6, dtype=torch.uint8)
+    qp = QParams(0.1, 7)
+    prepared = kernel(engine, ops.Add(broadcast=True), [qp, qp], qp)
+    for other in (x[:, :2], x[..., :5], x[0], x[:, :0]):
+        with pytest.raises(InvalidInputError, match="Add 'kernel'"):
+            prepared(x, other.contiguous())
+    with pytest.raises(InvalidInputError, match="Add 'kernel': the inputs have shapes"):
+        kernel(engine, ops.Add(), [qp, qp], qp)(x, x[:, :1, :1].contiguous())
+
+
+def test_only_uint8_operands_are_repeated() -> None:
+    with pytest.raises(InvalidProgramError, match="not uint8"):
+        Kernel(ops.Add(broadcast=True), [QParams(0.1, 7), None], QParams(0.1, 7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import reference
 import torch
 from hypothesis import assume, given
@@ -13,8 +14,9 @@ from torch.nn import functional as F
 
 from kernels.engines import assert_equal, engines_for, kernel
 from kernels.strategies import activations, nhwc, pools, qparams, seeds, threads, uint8
+from pyquant.errors import InvalidProgramError
 from pyquant.ir import ops
-from pyquant.operators import QParams
+from pyquant.operators import Kernel, QParams
 
 
 def nchw(x: np.ndarray[Any, np.dtype[np.uint8]], qp: QParams) -> torch.Tensor:
@@ -174,3 +176,40 @@ def test_adaptive_avg_pool2d(
         assert_equal(result, reference.adaptive_avg_pool2d(op, x, x_qp, y_qp), context=shape)
         ideal = F.adaptive_avg_pool2d(nchw(x, x_qp), (op.output_h, op.output_w))
         assert_within_a_step(result, ideal, y_qp)
+
+
+@engines_for("AdaptiveMaxPool2d")
+@given(
+    data=st.data(),
+    shapes=st.lists(nhwc, min_size=1, max_size=2),
+    qp=qparams,
+    seed=seeds,
+    kind=activations,
+    workers=threads,
+)
+def test_adaptive_max_pool2d(
+    engine: str,
+    data: st.DataObject,
+    shapes: list[tuple[int, ...]],
+    qp: QParams,
+    seed: int,
+    kind: str,
+    workers: int,
+) -> None:
+    sizes = st.sampled_from((1, 1, 2, 3, 7))
+    op = ops.AdaptiveMaxPool2d(data.draw(sizes), data.draw(sizes))
+    prepared = kernel(engine, op, [qp], qp, threads=workers)
+    for call, shape in enumerate(shapes):
+        x = uint8(seed + call, shape, kind)
+        result = prepared(torch.from_numpy(x))
+        assert_equal(result, reference.adaptive_max_pool2d(op, x), context=shape)
+        image = torch.from_numpy(x).permute(0, 3, 1, 2).double()
+        ideal = F.adaptive_max_pool2d(image, (op.output_h, op.output_w)).permute(0, 2, 3, 1)
+        assert torch.equal(result.double(), ideal)
+
+
+def test_adaptive_maxima_keep_their_qparams() -> None:
+    with pytest.raises(InvalidProgramError, match="same qparams"):
+        Kernel(ops.AdaptiveMaxPool2d(), [QParams(0.1, 7)], QParams(0.1, 8))
+    with pytest.raises(InvalidProgramError, match="must be positive"):
+        Kernel(ops.AdaptiveMaxPool2d(2, 0), [QParams(0.1, 7)], QParams(0.1, 7))

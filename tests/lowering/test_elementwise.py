@@ -125,10 +125,82 @@ def test_mul_is_within_a_step(function: Callable[..., Tensor], form: str) -> Non
         assert steps_apart(graph, lowered, a, other) <= 1.01
 
 
+#: Sums of two tensors of different shapes.
+SUMS: dict[str, Function] = {
+    "one term per image and channel": lambda net, y: y + net.gate(F.adaptive_avg_pool2d(y, 1)),
+    "expanded terms": lambda net, y: net.gate(F.adaptive_avg_pool2d(y, 1)).expand_as(y) + y,
+    "one term per pixel": lambda net, y: y + net.gate(y)[:, :1],
+    "maxima of the channels": lambda net, y: net.gate(y) + F.adaptive_max_pool2d(y, 1),
+    "outer sum": lambda net, y: F.max_pool2d(y, (17, 1)) + F.max_pool2d(y, (1, 14)),
+    "with a clamp": lambda net, y: F.relu(F.adaptive_avg_pool2d(y, 1) + net.gate(y)),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sum(name: str) -> None:
+    model = Between(SUMS[name])
+    graph = by_pyquant(model, IMAGE)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    assert kinds(lowered).count("Add") == 1
+    assert steps_apart(graph, lowered, *IMAGE) <= 2.01
+    with torch.no_grad():
+        assert sqnr(model(*IMAGE), graph(*IMAGE)) > 15
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("function", [torch.add, lambda a, b: F.relu(a + b)])
+def test_broadcast_add_is_within_a_step(function: Callable[..., Tensor], form: str) -> None:
+    a, b = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(5)).unbind()
+    for other in (b[:, :, :1, :1], b[:1, :1]):
+        graph, lowered = lowered_operator(function, FORMS[form], a, other, operands=2)
+        assert_whole(lowered)
+        assert kinds(lowered).count("Add") == 1
+        assert form == "7 bits" or "LookupTable" not in kinds(lowered)
+        assert steps_apart(graph, lowered, a, other) <= 1.01
+
+
+def test_a_sum_far_from_quantized_operators_repeats_nothing_in_int8() -> None:
+    """Like the mask of an attention, whose range is no int8 range."""
+    model = Between(lambda net, y: (y.cumsum(2) + y.cumsum(3)[:, :1] * -1e30).cumsum(2)).eval()
+    annotated = PyquantQuantizer().annotate(pyquant.capture.capture(model, IMAGE))
+    (add,) = annotated.graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor)
+    assert "quantization_annotation" not in add.meta
+
+
+#: Factors and terms per channel, which convolutions take in, and what the Program has of them.
+PER_CHANNEL: dict[str, tuple[Function, list[str]]] = {
+    "factor": (lambda net, y: y * net.slopes.weight.view(8, 1, 1), []),
+    "term": (lambda net, y: net.slopes.weight.view(1, 8, 1, 1) + y, []),
+    "behind an activation": (
+        lambda net, y: F.relu(y) * net.slopes.weight.view(8, 1, 1),
+        ["Conv2d"],
+    ),
+    "one slope per channel": (lambda net, y: net.slopes(y), ["Add"]),
+}
+
+
+@pytest.mark.parametrize("name", PER_CHANNEL)
+def test_constants_per_channel(name: str) -> None:
+    function, expected = PER_CHANNEL[name]
+    model = Between(function)
+    with torch.no_grad():
+        model.slopes.weight.copy_(torch.linspace(-0.5, 1.5, 8))
+    graph = by_pyquant(model, IMAGE)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    found = [kind for kind in kinds(lowered) if kind != "LookupTable"]
+    for kind in ["Quantize", "Conv2d", *expected, "Conv2d", "Dequantize"]:
+        found.remove(kind)
+    assert found == (["Conv2d"] if expected == ["Add"] else [])
+    assert steps_apart(graph, lowered, *IMAGE) <= 2.01
+    with torch.no_grad():
+        assert sqnr(model(*IMAGE), graph(*IMAGE)) > 25
+
+
 #: What has no int8 form; the name of its operator.
 FLOAT: dict[str, tuple[Function, str]] = {
-    "one slope per channel": (lambda net, y: net.slopes(y), "prelu"),
-    "constant per channel": (lambda net, y: y * net.slopes.weight.view(8, 1, 1), "mul"),
+    "constant per pixel": (lambda net, y: y * torch.linspace(0, 1, y.shape[-1]), "mul"),
     "another rank": (lambda net, y: y * net.gate(y).amax((0, 1)), "mul"),
 }
 

@@ -272,6 +272,32 @@ def test_frozen_batch_norm_is_folded() -> None:
         assert sqnr(model(*IMAGE), graph(*IMAGE)) >= 25
 
 
+class Attention(nn.Module):
+    """CBAM's gate: means and maxima of each channel through the same layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Stem(8)
+        self.layers = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        pooled = (F.adaptive_avg_pool2d(y, 1), F.adaptive_max_pool2d(y, 1))
+        return y * torch.sigmoid(self.layers(pooled[0]) + self.layers(pooled[1]))
+
+
+def test_global_maxima_of_images_of_any_size() -> None:
+    model = Attention().eval()
+    graph = by_pyquant(model, IMAGE)
+    lowered = pyquant.lower(graph)
+    assert_whole(lowered)
+    assert kinds(lowered).count("AdaptiveMaxPool2d") == 1
+    for x in (*IMAGE, torch.randn(1, 3, 33, 8)):
+        assert steps_apart(graph, lowered, x) <= 2.01
+        with torch.no_grad():
+            assert sqnr(model(x), graph(x)) > 20
+
+
 class Cut(nn.Module):
     """A convolution, a cut, and a convolution behind it."""
 

@@ -12,13 +12,14 @@ from reference.layout import (
     slice_axis,
 )
 from reference.mul import mul
-from reference.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from reference.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from reference.quantize import dequantize, quantize
 from reference.resize import resize_bilinear, resize_nearest
 from reference.rounding import round_to_uint8
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "add",
     "avg_pool2d",
     "channel_shuffle",

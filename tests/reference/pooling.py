@@ -1,10 +1,10 @@
-"""MaxPool2d, AvgPool2d and AdaptiveAvgPool2d."""
+"""Max and average pooling."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pyquant.ir.ops import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from pyquant.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from pyquant.operators import QParams
 from reference.rounding import Int64, UInt8, round_to_uint8
 
@@ -91,6 +91,18 @@ def adaptive_avg_pool2d(
             region = x[:, top:bottom, left:right].astype(np.int64) - x_qparams.zero_point
             count = (bottom - top) * (right - left)
             y[:, i, j] = _average(region, count, x_qparams, y_qparams)
+    return y
+
+
+def adaptive_max_pool2d(op: AdaptiveMaxPool2d, x: UInt8) -> UInt8:
+    """The windows are those of :func:`adaptive_avg_pool2d`."""
+    batch, height, width, channels = x.shape
+    y = np.zeros((batch, op.output_h, op.output_w, channels), np.uint8)
+    for i in range(op.output_h):
+        top, bottom = i * height // op.output_h, -(-(i + 1) * height // op.output_h)
+        for j in range(op.output_w):
+            left, right = j * width // op.output_w, -(-(j + 1) * width // op.output_w)
+            y[:, i, j] = x[:, top:bottom, left:right].max(axis=(1, 2))
     return y
 
 

@@ -1,4 +1,4 @@
-
+#include "engines/native/broadcast.h"
 #include "engines/native/native_engine.h"
 #include "engines/native/post_ops.h"
 #include "engines/native/shares.h"
@@ -47,6 +47,33 @@ class BoundAdd final : public BoundKernel {
   OutputRange range_{};
 };
 
+class BoundBroadcastAdd final : public BoundKernel {
+ public:
+  BoundBroadcastAdd(const Operator& op, std::span<const Shape> inputs, const Shape& output,
+                    int /*threads*/)
+      : broadcast_(inputs[0], inputs[1], output),
+        x_(add_operand(op, 1 - broadcast_.repeated())),
+        r_(add_operand(op, broadcast_.repeated())) {
+    const auto& attributes = std::get<Add>(op.attributes);
+    range_ = {op.output.qparams.zero_point, attributes.output_min, attributes.output_max};
+  }
+
+  void run(const RunArgs& args) override {
+    broadcast_.run(args, [this](const std::uint8_t* x, const std::uint8_t* r, std::size_t rows,
+                                std::size_t count, std::uint8_t* y) {
+      for (std::size_t row = 0; row < rows; ++row) {
+        kernels_.add(x + row * count, x_, r, r_, count, range_, y + row * count);
+      }
+    });
+  }
+
+ private:
+  const KernelTable& kernels_ = kernel_table();
+  Broadcast broadcast_;
+  AddOperand x_, r_;
+  OutputRange range_{};
+};
+
 class BoundTable final : public BoundKernel {
  public:
   BoundTable(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
@@ -70,6 +97,9 @@ class BoundTable final : public BoundKernel {
 }  // namespace
 
 std::unique_ptr<PreparedKernel> prepare_add(const Operator& op) {
+  if (std::get<Add>(op.attributes).broadcast) {
+    return std::make_unique<WeightlessKernel<BoundBroadcastAdd>>(op);
+  }
   return std::make_unique<WeightlessKernel<BoundAdd>>(op);
 }
 

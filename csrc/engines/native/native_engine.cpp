@@ -30,6 +30,7 @@ constexpr std::array<Maker, std::variant_size_v<OpAttributes>> kMakers = {
     prepare_resize_bilinear,
     prepare_conv_transpose2d,
     nullptr,  // Reshape: a copy, in reference
+    prepare_adaptive_max_pool2d,
 };
 
 class NativeEngine final : public Engine {

@@ -23,6 +23,7 @@ std::unique_ptr<PreparedKernel> prepare_add(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op);
+std::unique_ptr<PreparedKernel> prepare_adaptive_max_pool2d(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_table(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_mul(const Operator& op);
 std::unique_ptr<PreparedKernel> prepare_flatten(const Operator& op);

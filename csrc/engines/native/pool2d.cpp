@@ -116,6 +116,60 @@ class BoundMaxPool2d final : public BoundKernel {
   std::vector<const std::uint8_t*> taps_;
 };
 
+// First the largest of the rows under an output row, for all columns; then of each output's
+// columns.
+class BoundAdaptiveMaxPool2d final : public BoundKernel {
+ public:
+  BoundAdaptiveMaxPool2d(const Operator& /*op*/, std::span<const Shape> inputs, const Shape& output,
+                         int threads)
+      : x_(inputs[0]),
+        y_(output),
+        threads_(threads),
+        taps_(static_cast<std::size_t>(threads) * taps_per_thread()) {}
+
+  std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(threads_) * row_bytes();
+  }
+
+  void run(const RunArgs& args) override {
+    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]);
+    const auto channels = static_cast<std::size_t>(x_[3]);
+    for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
+      const auto worker = static_cast<std::size_t>(thread);
+      const std::uint8_t** taps = taps_.data() + worker * taps_per_thread();
+      auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) + worker * row_bytes();
+      auto* y = static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_[3];
+      const std::uint8_t* image = x + n * x_[1] * x_[2] * x_[3];
+      const std::size_t rows = region(image, oh, x_[1], y_[1], x_[2] * x_[3], taps);
+      kernels_.max_rows(taps, rows, row_bytes(), 1, 0, columns);
+      for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
+        const std::size_t count = region(columns, ow, x_[2], y_[2], x_[3], taps);
+        kernels_.max_rows(taps, count, channels, 1, 0, y + ow * y_[3]);
+      }
+    });
+  }
+
+ private:
+  std::size_t row_bytes() const { return static_cast<std::size_t>(x_[2] * x_[3]); }
+  std::size_t taps_per_thread() const { return static_cast<std::size_t>(std::max(x_[1], x_[2])); }
+
+  // What output `index` of `outputs` takes of `size` rows, or columns, `stride` bytes apart.
+  static std::size_t region(const std::uint8_t* x, std::int64_t index, std::int64_t size,
+                            std::int64_t outputs, std::int64_t stride, const std::uint8_t** taps) {
+    std::size_t count = 0;
+    for (std::int64_t i = adaptive_begin(index, size, outputs);
+         i < adaptive_end(index, size, outputs); ++i) {
+      taps[count++] = x + i * stride;
+    }
+    return count;
+  }
+
+  const KernelTable& kernels_ = kernel_table();
+  Shape x_, y_;
+  int threads_;
+  std::vector<const std::uint8_t*> taps_;
+};
+
 // Averages regions of pixels; what both kinds of average pooling share. `Regions` gives the
 // half-open input range and the divisor of each output pixel.
 template <typename Regions>
@@ -211,6 +265,10 @@ class AdaptiveRegions {
 
 std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op) {
   return std::make_unique<WeightlessKernel<BoundMaxPool2d>>(op);
+}
+
+std::unique_ptr<PreparedKernel> prepare_adaptive_max_pool2d(const Operator& op) {
+  return std::make_unique<WeightlessKernel<BoundAdaptiveMaxPool2d>>(op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op) {

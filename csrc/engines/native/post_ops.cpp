@@ -46,9 +46,10 @@ bool fuses(const Operator& op, std::span<const PostOp> post_ops) {
   if (std::holds_alternative<LookupTable>(post_op.attributes)) {
     return kernel_table().looks_up_tables;
   }
-  return std::holds_alternative<Add>(post_op.attributes) &&
-         post_op.inputs[0].dtype == DType::kUInt8 && post_op.inputs[1].dtype == DType::kUInt8 &&
-         kernel_table().adds_residuals && sum_fits_int32(residual_add(post_ops[0]));
+  const auto* add = std::get_if<Add>(&post_op.attributes);
+  return add != nullptr && !add->broadcast && post_op.inputs[0].dtype == DType::kUInt8 &&
+         post_op.inputs[1].dtype == DType::kUInt8 && kernel_table().adds_residuals &&
+         sum_fits_int32(residual_add(post_ops[0]));
 }
 
 }  // namespace pyquant::native

@@ -49,6 +49,9 @@ std::string why_unsupported(const Operator& op, const Add& add) {
   if (op.inputs[0].constant.data != nullptr || op.inputs[1].constant.data != nullptr) {
     return "QNNPACK adds activations only";
   }
+  if (add.broadcast) {
+    return "QNNPACK adds operands of one shape only";
+  }
   if (add.output_min >= add.output_max) {
     return "QNNPACK needs output_min below output_max";
   }

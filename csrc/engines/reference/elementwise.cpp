@@ -1,12 +1,14 @@
+#include "engines/reference/broadcast.h"
 #include "engines/reference/reference_engine.h"
 #include "quant/requantize.h"
 
 namespace pyquant::reference {
 namespace {
 
-// The operand's value at `index` in steps of the output's scale.
-float in_output_steps(const Operand& operand, const ConstTensorView& view, std::int64_t index,
-                      float output_scale) {
+// The operand's value for element `output_index` of the output, in steps of the output's scale.
+float in_output_steps(const Operand& operand, const ConstTensorView& view, const Shape& output,
+                      std::int64_t output_index, float output_scale) {
+  const std::int64_t index = broadcast_index(output_index, output, view.shape);
   if (view.dtype == DType::kFloat32) {
     return static_cast<const float*>(view.data)[index] * inverse_of(output_scale);
   }
@@ -24,8 +26,8 @@ void run_add(const Operator& op, std::span<const ConstTensorView> inputs,
   const QParams& qparams = op.output.qparams;
   const std::int64_t count = output.shape.elements();
   for (std::int64_t i = 0; i < count; ++i) {
-    const float a = in_output_steps(op.inputs[0], inputs[0], i, qparams.scale);
-    const float b = in_output_steps(op.inputs[1], inputs[1], i, qparams.scale);
+    const float a = in_output_steps(op.inputs[0], inputs[0], output.shape, i, qparams.scale);
+    const float b = in_output_steps(op.inputs[1], inputs[1], output.shape, i, qparams.scale);
     y[i] = round_to_uint8(a + b, qparams.zero_point, add.output_min, add.output_max);
   }
 }

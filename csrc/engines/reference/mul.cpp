@@ -1,24 +1,8 @@
+#include "engines/reference/broadcast.h"
 #include "engines/reference/reference_engine.h"
 #include "quant/requantize.h"
 
 namespace pyquant::reference {
-namespace {
-
-// The element of a broadcast operand that belongs to element `index` of the output.
-std::int64_t broadcast_index(std::int64_t index, const Shape& output, const Shape& operand) {
-  std::int64_t result = 0;
-  std::int64_t stride = 1;
-  for (std::size_t axis = output.rank(); axis-- > 0;) {
-    const std::int64_t position = index % output[axis];
-    index /= output[axis];
-    result += operand[axis] == 1 ? 0 : position * stride;
-    stride *= operand[axis];
-  }
-  return result;
-}
-
-}  // namespace
-
 void run_mul(const Operator& op, std::span<const ConstTensorView> inputs,
              const TensorView& output) {
   const auto& mul = std::get<Mul>(op.attributes);

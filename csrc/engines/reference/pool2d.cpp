@@ -86,6 +86,32 @@ void run_avg_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
   }
 }
 
+void run_adaptive_max_pool2d(const Operator& /*op*/, std::span<const ConstTensorView> inputs,
+                             const TensorView& output) {
+  const Shape& x_shape = inputs[0].shape;
+  const Shape& y_shape = output.shape;
+  const auto* x = static_cast<const std::uint8_t*>(inputs[0].data);
+  auto* y = static_cast<std::uint8_t*>(output.data);
+  for (std::int64_t n = 0; n < y_shape[0]; ++n) {
+    const std::uint8_t* image = x + n * x_shape[1] * x_shape[2] * x_shape[3];
+    for (std::int64_t oh = 0; oh < y_shape[1]; ++oh) {
+      for (std::int64_t ow = 0; ow < y_shape[2]; ++ow) {
+        for (std::int64_t c = 0; c < y_shape[3]; ++c) {
+          std::uint8_t largest = 0;
+          for (std::int64_t h = adaptive_begin(oh, x_shape[1], y_shape[1]);
+               h < adaptive_end(oh, x_shape[1], y_shape[1]); ++h) {
+            for (std::int64_t w = adaptive_begin(ow, x_shape[2], y_shape[2]);
+                 w < adaptive_end(ow, x_shape[2], y_shape[2]); ++w) {
+              largest = std::max(largest, image[(h * x_shape[2] + w) * x_shape[3] + c]);
+            }
+          }
+          *y++ = largest;
+        }
+      }
+    }
+  }
+}
+
 void run_adaptive_avg_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
                              const TensorView& output) {
   const Shape& x_shape = inputs[0].shape;

@@ -29,6 +29,7 @@ constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
     run_resize_bilinear,
     run_conv_transpose2d,
     run_reshape,
+    run_adaptive_max_pool2d,
 };
 
 class BoundReference final : public BoundKernel {

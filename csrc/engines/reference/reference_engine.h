@@ -50,6 +50,8 @@ void run_resize_bilinear(const Operator& op, std::span<const ConstTensorView> in
                          const TensorView& output);
 void run_conv_transpose2d(const Operator& op, std::span<const ConstTensorView> inputs,
                           const TensorView& output);
+void run_adaptive_max_pool2d(const Operator& op, std::span<const ConstTensorView> inputs,
+                             const TensorView& output);
 void run_reshape(const Operator& op, std::span<const ConstTensorView> inputs,
                  const TensorView& output);
 

@@ -63,8 +63,11 @@ struct Linear {
 // Inputs: a and b of one shape, each uint8 or float32. Output: uint8.
 //   clamp(rne(ta + tb) + zero_point_y), where t = float(q - zero_point) * (s / s_y) for a uint8
 //   operand and t = x * (1 / s_y) for a float32 one.
+// With `broadcast` the inputs are uint8, of one rank, and where a dimension of one of them is 1, it
+// is repeated along the other's; the output has the larger of each dimension.
 struct Add {
   std::uint8_t output_min = 0, output_max = 255;
+  bool broadcast = false;
 };
 
 // uint8 [N, H, W, C] -> uint8 [N, H', W', C] with the input's qparams.
@@ -186,11 +189,16 @@ struct Reshape {
   std::vector<std::int32_t> sizes;
 };
 
+// The largest of each window, with the input's qparams; the windows are those of AdaptiveAvgPool2d.
+struct AdaptiveMaxPool2d {
+  std::int32_t output_h = 1, output_w = 1;
+};
+
 // The order is the order of the OpAttributes union in program.fbs.
 using OpAttributes =
     std::variant<Quantize, Dequantize, Conv2d, Linear, Add, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
                  Flatten, Pad, LookupTable, Mul, Concat, Slice, ChannelShuffle, ResizeNearest,
-                 ResizeBilinear, ConvTranspose2d, Reshape>;
+                 ResizeBilinear, ConvTranspose2d, Reshape, AdaptiveMaxPool2d>;
 
 // One operand of an operator: its type, qparams and, for a constant, its bytes.
 struct Operand {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 
 #include "quant/requantize.h"
@@ -21,20 +20,7 @@ void check_mul(const Operator& op) {
 }
 
 Shape mul_shape(const Operator& op, std::span<const Shape> inputs) {
-  const Shape& a = inputs[0];
-  const Shape& b = inputs[1];
-  const auto fit = [](std::int64_t one, std::int64_t other) {
-    return one == other || one == 1 || other == 1;
-  };
-  if (a.rank() != b.rank() || !std::equal(a.begin(), a.end(), b.begin(), fit)) {
-    reject_shapes(op, "the inputs have shapes " + a.to_string() + " and " + b.to_string() +
-                          ", which do not broadcast");
-  }
-  Shape output = a;
-  for (std::size_t axis = 0; axis < a.rank(); ++axis) {
-    output[axis] = std::max(a[axis], b[axis]);
-  }
-  return output;
+  return broadcast_shape(op, inputs);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -158,6 +159,23 @@ void require_axis(const Operator& op, const Shape& shape, std::int32_t axis) {
     reject_shapes(
         op, "an input of shape " + shape.to_string() + " has no axis " + std::to_string(axis));
   }
+}
+
+Shape broadcast_shape(const Operator& op, std::span<const Shape> inputs) {
+  const Shape& a = inputs[0];
+  const Shape& b = inputs[1];
+  const auto fit = [](std::int64_t one, std::int64_t other) {
+    return one == other || one == 1 || other == 1;
+  };
+  if (a.rank() != b.rank() || !std::equal(a.begin(), a.end(), b.begin(), fit)) {
+    reject_shapes(op, "the inputs have shapes " + a.to_string() + " and " + b.to_string() +
+                          ", which do not broadcast");
+  }
+  Shape output = a;
+  for (std::size_t axis = 0; axis < a.rank(); ++axis) {
+    output[axis] = std::max(a[axis], b[axis]);
+  }
+  return output;
 }
 
 std::int64_t window_positions(const Operator& op, std::int64_t size, std::int32_t kernel,

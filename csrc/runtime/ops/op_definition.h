@@ -35,7 +35,7 @@ extern const OpDefinition kQuantizeDefinition, kDequantizeDefinition, kConv2dDef
     kAdaptiveAvgPool2dDefinition, kFlattenDefinition, kPadDefinition, kLookupTableDefinition,
     kMulDefinition, kConcatDefinition, kSliceDefinition, kChannelShuffleDefinition,
     kResizeNearestDefinition, kResizeBilinearDefinition, kConvTranspose2dDefinition,
-    kReshapeDefinition;
+    kReshapeDefinition, kAdaptiveMaxPool2dDefinition;
 
 const OpDefinition& definition_of(const OpAttributes& attributes);
 
@@ -64,6 +64,9 @@ void check_window(const Operator& op, const Window& window);
 
 void require_rank(const Operator& op, const Shape& shape, std::size_t rank);
 void require_axis(const Operator& op, const Shape& shape, std::int32_t axis);
+
+// The larger of each dimension of two inputs of one rank; those of 1 are repeated.
+Shape broadcast_shape(const Operator& op, std::span<const Shape> inputs);
 
 // Output positions of a window along one axis, as torch counts them. With ceil_mode the last
 // window may hang over the end but must start inside the image or its leading padding.

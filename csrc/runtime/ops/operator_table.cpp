@@ -26,6 +26,7 @@ constexpr std::array<const OpDefinition*, std::variant_size_v<OpAttributes>> kDe
     &kResizeBilinearDefinition,
     &kConvTranspose2dDefinition,
     &kReshapeDefinition,
+    &kAdaptiveMaxPool2dDefinition,
 };
 
 // FBGEMM and QNNPACK count in int; nobody has asked for larger activations.

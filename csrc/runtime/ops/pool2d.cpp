@@ -52,8 +52,9 @@ Shape avg_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
   return window_output(op, inputs[0], pool.window, pool.ceil_mode, inputs[0][3]);
 }
 
-void check_adaptive_avg_pool2d(const Operator& op) {
-  const auto& pool = std::get<AdaptiveAvgPool2d>(op.attributes);
+template <typename Pool>
+void check_adaptive_pool2d(const Operator& op) {
+  const auto& pool = std::get<Pool>(op.attributes);
   check_uint8_activation(op, op.inputs[0], "the input");
   check_uint8_activation(op, op.output, "the output");
   if (pool.output_h < 1 || pool.output_w < 1) {
@@ -67,13 +68,27 @@ Shape adaptive_avg_pool2d_shape(const Operator& op, std::span<const Shape> input
   return {inputs[0][0], pool.output_h, pool.output_w, inputs[0][3]};
 }
 
+void check_adaptive_max_pool2d(const Operator& op) {
+  check_adaptive_pool2d<AdaptiveMaxPool2d>(op);
+  check_same_qparams(op);
+}
+
+Shape adaptive_max_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
+  const auto& pool = std::get<AdaptiveMaxPool2d>(op.attributes);
+  require_rank(op, inputs[0], 4);
+  return {inputs[0][0], pool.output_h, pool.output_w, inputs[0][3]};
+}
+
 }  // namespace
 
 const OpDefinition kMaxPool2dDefinition = {"MaxPool2d", 1, check_max_pool2d, max_pool2d_shape,
                                            never_view};
 const OpDefinition kAvgPool2dDefinition = {"AvgPool2d", 1, check_avg_pool2d, avg_pool2d_shape,
                                            never_view};
-const OpDefinition kAdaptiveAvgPool2dDefinition = {
-    "AdaptiveAvgPool2d", 1, check_adaptive_avg_pool2d, adaptive_avg_pool2d_shape, never_view};
+const OpDefinition kAdaptiveAvgPool2dDefinition = {"AdaptiveAvgPool2d", 1,
+                                                   check_adaptive_pool2d<AdaptiveAvgPool2d>,
+                                                   adaptive_avg_pool2d_shape, never_view};
+const OpDefinition kAdaptiveMaxPool2dDefinition = {
+    "AdaptiveMaxPool2d", 1, check_adaptive_max_pool2d, adaptive_max_pool2d_shape, never_view};
 
 }  // namespace pyquant
