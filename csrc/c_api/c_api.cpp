@@ -87,7 +87,8 @@ pyquant_status guarded(const Body& body) noexcept {
   }
 }
 
-void require(const void* pointer, const char* name) {
+template <typename Object>
+void require(const Object* pointer, const char* name) {
   if (pointer == nullptr) {
     throw ArgumentError(std::string(name) + " is NULL");
   }

@@ -341,7 +341,7 @@ void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
   configure(tiling);
   tiling.spread_prefetch(layout, block, rows);
   auto* out = static_cast<char*>(y);
-  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
+  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp> {
     switch (block.vectors) {
       case 1:
         return convolve_block<1, kPostOp>(layout, tiling, block, x, rows, pixels, out);

@@ -211,7 +211,7 @@ void convolve_rows_with(const DepthwiseBlock& block, const std::uint8_t* columns
 template <int kRows, int kGroups, int kTaps>
 void convolve_rows(const DepthwiseBlock& block, const std::uint8_t* columns, std::size_t pixels,
                    std::size_t row_count, void* y) {
-  with_post_op(block.output, [&]<PostOp kPostOp>() {
+  with_post_op(block.output, [&]<PostOp kPostOp> {
     convolve_rows_with<kRows, kGroups, kTaps, kPostOp>(block, columns, pixels, row_count, y);
   });
 }
