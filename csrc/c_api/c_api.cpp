@@ -267,8 +267,7 @@ pyquant_status pyquant_session_create(const pyquant_program* program,
       taken.threads = options->threads;
       taken.engine = options->engine == nullptr ? "auto" : options->engine;
     }
-    *session = new pyquant_session{
-        program->program, Session(program->program, std::move(taken)), {}, {}, {}};
+    *session = new pyquant_session{program->program, Session(program->program, taken), {}, {}, {}};
   });
 }
 
