@@ -87,7 +87,8 @@ pyquant_status guarded(const Body& body) noexcept {
   }
 }
 
-void require(const void* pointer, const char* name) {
+template <typename Object>
+void require(const Object* pointer, const char* name) {
   if (pointer == nullptr) {
     throw ArgumentError(std::string(name) + " is NULL");
   }
@@ -266,8 +267,7 @@ pyquant_status pyquant_session_create(const pyquant_program* program,
       taken.threads = options->threads;
       taken.engine = options->engine == nullptr ? "auto" : options->engine;
     }
-    *session = new pyquant_session{
-        program->program, Session(program->program, std::move(taken)), {}, {}, {}};
+    *session = new pyquant_session{program->program, Session(program->program, taken), {}, {}, {}};
   });
 }
 

@@ -27,13 +27,13 @@ const std::vector<Candidate>& candidates() {
   static const std::vector<Candidate> all = [] {
     [[maybe_unused]] const CpuFeatures& cpu = cpu_features();
     return std::vector<Candidate>{
-#if defined(__x86_64__)
+#if PYQUANT_SIMD && defined(__x86_64__)
         {&amx::kTable, cpu.amx_int8 && cpu.avx512_vbmi && cpu.avx2},
         {&avx512_vnni::kTable, cpu.avx512_vbmi && cpu.avx2},
         {&avx512_vnni::kTableWithoutVbmi, cpu.avx512_vnni && cpu.avx2},
         {&avx_vnni::kTable, cpu.avx_vnni && cpu.avx2},
         {&avx2::kTable, cpu.avx2},
-#elif defined(__aarch64__)
+#elif PYQUANT_SIMD && defined(__aarch64__)
         {&neon_dotprod::kTable, cpu.neon_dotprod},
         {&neon::kTable, true},
 #endif

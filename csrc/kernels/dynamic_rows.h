@@ -42,7 +42,7 @@ void quantize_rows(const float* x, std::size_t x_stride, std::size_t rows, std::
   using V = Vector<kBytes>;
   auto* y = static_cast<Input*>(q);
   for (std::size_t row = 0; row < rows; ++row, x += x_stride, y += padded) {
-    float inverse;
+    float inverse = 0.0F;
     const RowQParams chosen = choose_qparams<kBytes>(x, count, &inverse);
     qparams[row] = chosen;
     const typename V::Float factor = V::all(inverse);
@@ -132,7 +132,7 @@ void relu_cell(const float* x, const float* r, std::size_t hidden, float* h, flo
 
 // kBytes: of a vector. Input: what the instruction set's convolve kernel multiplies.
 template <std::size_t kBytes, typename Input>
-constexpr DynamicKernels dynamic_kernels() {
+constexpr DynamicKernels dynamic_kernels() noexcept {
   return {quantize_rows<kBytes, Input>,
           dequantize_rows<kBytes>,
           lstm_cell<kBytes>,

@@ -53,6 +53,7 @@ std::vector<Shape> ExecutionPlan::infer_shapes(const Program::Impl& program,
   }
   for (const ProgramNode& node : program.nodes) {
     std::vector<Shape> node_inputs;
+    node_inputs.reserve(node.inputs.size());
     for (const std::size_t tensor : node.inputs) {
       node_inputs.push_back(shapes[tensor]);
     }

@@ -151,7 +151,7 @@ class Session::Impl {
   AlignedBuffer arena_;
 };
 
-Session::Session(std::shared_ptr<const Program> program, SessionOptions options) {
+Session::Session(std::shared_ptr<const Program> program, const SessionOptions& options) {
   if (program == nullptr) {
     throw InvalidInputError("a Session needs a Program");
   }

@@ -16,7 +16,9 @@ from server.running import Running
 
 @pytest.fixture(scope="session")
 def server_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The server, built once for all processes that run tests."""
+    """The server, built once for all processes that run tests, or that of ``PYQUANT_SERVER``."""
+    if running.PREBUILT:
+        return Path(running.PREBUILT)
     reason = running.why_not_built()
     if reason:
         pytest.skip(reason)

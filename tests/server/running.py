@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import os
 import re
 import shutil
 import signal
@@ -26,6 +27,8 @@ PACKAGES = {
     "libturbojpeg0-dev": "/usr/include/turbojpeg.h",
     "libpng-dev": "/usr/include/png.h",
 }
+#: A server that was built elsewhere, e.g. with sanitizers, to be tested instead of one's own.
+PREBUILT = os.environ.get("PYQUANT_SERVER")
 
 
 def why_not_built() -> str:

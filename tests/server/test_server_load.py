@@ -159,3 +159,12 @@ def test_a_port_in_use(server_program: Path, model: Path, server: Running) -> No
     result = running.run_to_end(server_program, model, "--port", str(server.port))
     assert result.returncode == 1
     assert "in use" in result.stderr
+
+
+@pytest.mark.skipif(running.PREBUILT is not None, reason="sanitizers need address space")
+@pytest.mark.parametrize("option", ["--workers", "--io-threads"])
+def test_more_threads_than_the_system_gives(server_program: Path, model: Path, option: str) -> None:
+    limited = (Path("prlimit"), f"--as={400 << 20}", server_program)
+    result = running.run_to_end(*limited, model, "--port", "0", option, "1000")
+    assert result.returncode == 1
+    assert "Resource temporarily unavailable" in result.stderr

@@ -34,7 +34,7 @@ template <typename Function>
 void run_fused(const RunArgs& args, const OutputStage& stage, std::int32_t groups,
                std::int64_t rows, const Function& function) {
   const int threads = args.pool->size();
-  const auto run = [&]<bool kRelu>() {
+  const auto run = [&]<bool kRelu> {
     args.pool->run([&](int thread) {
       fbgemm::DoNothing<> nothing;
       // The input's zero point is in the offsets already, the weights have none.

@@ -99,6 +99,7 @@ class PreparedDepthwise final : public PreparedKernel {
   template <typename Weight>
   void pack(std::size_t index) {
     const Window& window = layer_.window;
+    const std::size_t group_weights = group_bytes() / sizeof(Weight);
     blocks_[index].for_each_lane([&](std::size_t lane, std::int64_t channel) {
       auto* target = reinterpret_cast<Weight*>(weights(index) + 4 * lane);
       for (std::int64_t group = 0; group < groups_; ++group) {
@@ -110,7 +111,7 @@ class PreparedDepthwise final : public PreparedKernel {
                 target[i] = *layer_.weights_of(channel, kh, kw);
               }
             }
-            target += group_bytes() / sizeof(Weight);
+            target += group_weights;
           }
         }
       }

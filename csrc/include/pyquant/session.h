@@ -41,7 +41,7 @@ using ValueObserver = std::function<void(std::size_t node, const ConstTensorView
 class PYQUANT_API Session {
  public:
   // Throws UnsupportedError for an unknown engine, InvalidInputError for threads < 1 or no Program.
-  explicit Session(std::shared_ptr<const Program> program, SessionOptions options = {});
+  explicit Session(std::shared_ptr<const Program> program, const SessionOptions& options = {});
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;

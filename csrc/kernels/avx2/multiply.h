@@ -10,7 +10,7 @@ namespace {
 struct MultiplyWords {
   // sums += products of two pairs of words. As inline assembly because GCC 12 moves the
   // accumulators of large tiles to memory and back around the intrinsics.
-  static inline __attribute__((always_inline)) void add(__m256i& sums, __m256i x, __m256i weights) {
+  static __attribute__((always_inline)) void add(__m256i& sums, __m256i x, __m256i weights) {
     __m256i products;
     asm volatile(
         "vpmaddwd %3, %2, %1\n\t"

@@ -8,7 +8,7 @@ namespace {
 
 struct MultiplyBytes {
   // sums += products of four unsigned and four signed bytes; see avx2/multiply.h.
-  static inline __attribute__((always_inline)) void add(__m256i& sums, __m256i x, __m256i weights) {
+  static __attribute__((always_inline)) void add(__m256i& sums, __m256i x, __m256i weights) {
     asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(x), "x"(weights));
   }
 };

@@ -11,9 +11,9 @@ namespace pyquant {
 
 // How many inputs an operator takes, constants included.
 struct InputCount {
-  constexpr InputCount(std::size_t count)  // NOLINT(google-explicit-constructor)
+  constexpr InputCount(std::size_t count) noexcept  // NOLINT(google-explicit-constructor)
       : min(count), max(count) {}
-  constexpr InputCount(std::size_t least, std::size_t most) : min(least), max(most) {}
+  constexpr InputCount(std::size_t least, std::size_t most) noexcept : min(least), max(most) {}
 
   std::size_t min, max;
 };

@@ -6,6 +6,7 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -70,11 +71,15 @@ Server::Server(const Config& config, Service& service, Metrics& metrics)
       signals_(strand_, SIGTERM, SIGINT) {}
 
 void Server::run() {
-  asio::co_spawn(strand_, accept(), asio::detached);
-  asio::co_spawn(strand_, stop_on_signal(), asio::detached);
   std::vector<std::jthread> threads;
-  for (std::size_t index = 1; index < config_.io_threads; ++index) {
-    threads.emplace_back([this] { context_.run(); });
+  {
+    // Threads wait for work, and end without any if not all of them can be started.
+    const auto work = asio::make_work_guard(context_);
+    for (std::size_t index = 1; index < config_.io_threads; ++index) {
+      threads.emplace_back([this] { context_.run(); });
+    }
+    asio::co_spawn(strand_, accept(), asio::detached);
+    asio::co_spawn(strand_, stop_on_signal(), asio::detached);
   }
   context_.run();
   threads.clear();    // joins

@@ -29,8 +29,13 @@ WorkerPool::WorkerPool(const Backend& backend, const Config& config, Metrics& me
     Runner& runner = *runners_.emplace_back(backend.make_runner(config.threads));
     warm_up(backend, runner);
   }
-  for (const std::unique_ptr<Runner>& runner : runners_) {
-    threads_.emplace_back([this, &runner] { work(*runner); });
+  try {
+    for (const std::unique_ptr<Runner>& runner : runners_) {
+      threads_.emplace_back([this, &runner] { work(*runner); });
+    }
+  } catch (...) {
+    finish();  // those that were started wait for jobs
+    throw;
   }
 }
 
