@@ -98,13 +98,13 @@ def _targets(coreml: bool | None) -> tuple[str, ...] | None:
 
 def _load(path: Path) -> QuantizedModule:
     import pyquant
-    from pyquant.cli.models import load_exported
+    from pyquant.cli.models import exported_program
 
     if path.suffix != ".pt2":
         return pyquant.load(path)
     from pyquant.quantization import pt2e  # noqa: F401  registers quantized_decomposed
 
-    lowered = pyquant.lower(load_exported(path).module())
+    lowered = pyquant.lower(exported_program(path).module())
     if lowered.program is not None:
         lowered.program.name = path.stem
     return lowered

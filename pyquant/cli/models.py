@@ -95,13 +95,13 @@ def _import(module: str, hint: str) -> Any:
 
 
 def _from_export(path: Path) -> LoadedModel:
-    program = load_exported(path)
+    program = exported_program(path)
     examples = program.example_inputs
     inputs = examples[0] if examples is not None and not examples[1] else None
     return LoadedModel(path.stem, program.module(), inputs or None)
 
 
-def load_exported(path: Path) -> torch.export.ExportedProgram:
+def exported_program(path: Path) -> torch.export.ExportedProgram:
     """What ``torch.export.save`` wrote.
 
     Raises:
