@@ -16,7 +16,8 @@ if(NOT TORCH_ROOT)
 endif()
 
 foreach(name c10 torch_cpu torch_python)
-  find_library(TORCH_${name}_LIBRARY ${name} PATHS ${TORCH_ROOT}/lib NO_DEFAULT_PATH REQUIRED)
+  # Not cached: the torch of the next configuration may be another.
+  find_library(TORCH_${name}_LIBRARY ${name} PATHS ${TORCH_ROOT}/lib NO_DEFAULT_PATH REQUIRED NO_CACHE)
 endforeach()
 
 add_library(torch_cpu_only INTERFACE)

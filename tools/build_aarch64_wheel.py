@@ -26,6 +26,20 @@ from pyquant.mobile.arm64.userland import emulated, install_wheels, unpack_debia
 ROOT = Path(__file__).resolve().parent.parent
 DEBIAN = Debian("bookworm", "3.11")
 TRIPLE = "aarch64-linux-gnu"
+#: What torch's cpuinfo reads; it crashes on those of x86-64, which QEMU hands through.
+CPU = "neoverse-n1"
+CPU_FILES = {
+    "proc/cpuinfo": """processor\t: 0
+Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+""",
+    "sys/devices/system/cpu/possible": "0\n",
+    "sys/devices/system/cpu/present": "0\n",
+}
 EXTENSION = f".cpython-{DEBIAN.python.replace('.', '')}-{TRIPLE}.so"
 
 
@@ -61,12 +75,15 @@ def fetch_target() -> Path:
         headers = f"python{DEBIAN.python}"
         include = debian / "usr" / "include"
         shutil.copy(include / TRIPLE / headers / "pyconfig.h", include / headers)
+        for name, content in CPU_FILES.items():
+            (debian / name).parent.mkdir(parents=True, exist_ok=True)
+            (debian / name).write_text(content)
         # Byte code is the same on every CPU, and takes long in QEMU.
         library = debian / "usr" / "lib" / headers
         run(sys.executable, "-m", "compileall", "-q", "-x", "lib2to3", library)
         install_wheels(DEBIAN.python, folder / "site", project["dependencies"])
 
-    key = [DEBIAN.suite, *packages, *project["dependencies"]]
+    key = [DEBIAN.suite, *packages, *project["dependencies"], CPU_FILES]
     return cached_folder(default_cache(), "wheel", key, make)
 
 
@@ -104,7 +121,9 @@ def smoke_test(target: Path, wheel: Path, folder: Path) -> None:
     command = emulated(root, settings, interpreter, "-s", "-S", "-B")
     # For the kernel, an ARM64 program is none; sys.executable has to be one.
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nQEMU_ARGV0="$0" exec {shlex.join(command)} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\nQEMU_CPU={CPU} QEMU_ARGV0="$0" exec {shlex.join(command)} "$@"\n'
+    )
     python.chmod(0o755)
     shutil.copy(ROOT / "tests" / "wheel_smoke.py", folder)
     run(python, folder / "wheel_smoke.py")
