@@ -126,7 +126,8 @@ def smoke_test(target: Path, wheel: Path, folder: Path) -> None:
     )
     python.chmod(0o755)
     shutil.copy(ROOT / "tests" / "wheel_smoke.py", folder)
-    run(python, folder / "wheel_smoke.py")
+    # Not where `python -m pyquant` finds the sources.
+    run(python, "wheel_smoke.py", folder=folder)
 
 
 def only_file(folder: Path) -> Path:
@@ -135,10 +136,13 @@ def only_file(folder: Path) -> Path:
     return file
 
 
-def run(*command: object, environment: dict[str, str] | None = None) -> None:
-    """Runs a command, and leaves with its exit code if it fails."""
+def run(
+    *command: object, environment: dict[str, str] | None = None, folder: Path | None = None
+) -> None:
+    """Runs a command, and leaves with a message if it fails."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, env={**os.environ, **(environment or {})}, check=False)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(words, env=variables, cwd=folder, check=False)
     if done.returncode != 0:
         sys.exit(f"{shlex.join(words)}\nfailed with exit code {done.returncode}")
 
