@@ -13,11 +13,13 @@ from pathlib import Path
 
 from pyquant.errors import IoError, UnsupportedError
 from pyquant.mobile.arm64.cached_folder import cached_folder
-from pyquant.mobile.arm64.releases import RELEASES, Debian, Release
+from pyquant.mobile.arm64.releases import RELEASES, Release
 
 _MIRROR = "http://deb.debian.org/debian"  # signed: apt checks against the key ring
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+#: Up to the glibc of Debian 12.
+_PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)]
+_PLATFORMS.append("manylinux2014_aarch64")
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ def userland(version: str, cache: Path, say: Callable[[str], None]) -> Userland:
         # Fails early where there is no QEMU.
         command = made.command("-c", _import_all(release))
         say(f"fetching {debian.suite} for ARM64, about 20 MB")
-        _unpack_debian(debian, folder / "debian")
+        unpack_debian(debian.suite, debian.packages, folder / "debian")
         say(f"fetching {', '.join(release.wheels[:-1])} for ARM64, 60 to 150 MB")
-        _fetch_wheels(release, folder / "site")
+        # No byte code: it would be this Python's, which may be another version.
+        options = ["--no-deps", "--no-compile"]
+        install_wheels(debian.python, folder / "site", [*options, *release.wheels])
         say(f"importing torch {version} for the first time, a minute or two")
         # It must write byte code, whatever this process was told.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -89,7 +93,11 @@ def _import_all(release: Release) -> str:
     return f"import warnings; warnings.simplefilter('ignore'); import {', '.join(modules)}"
 
 
-def _unpack_debian(debian: Debian, root: Path) -> None:
+def unpack_debian(suite: str, packages: Sequence[str], root: Path) -> None:
+    """Makes the folder ``root`` of these ARM64 packages and what they depend on.
+
+    Raises :class:`UnsupportedError` where a tool is missing, and :class:`IoError` if it fails.
+    """
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise UnsupportedError(
@@ -102,22 +110,20 @@ def _unpack_debian(debian: Debian, root: Path) -> None:
             "apt-get install debian-archive-keyring"
         )
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "APT_CONFIG": str(_apt_configuration(debian, Path(folder)))}
+        environment = {**os.environ, "APT_CONFIG": str(_apt_configuration(suite, Path(folder)))}
         _run(["apt-get", "--quiet", "update"], "apt-get update", environment)
-        download = ["apt-get", "--quiet", "--yes", "--download-only", "install", *debian.packages]
+        download = ["apt-get", "--quiet", "--yes", "--download-only", "install", *packages]
         _run(download, "apt-get install --download-only", environment)
         for package in sorted(Path(folder).glob("cache/archives/*.deb")):
             _run(["dpkg-deb", "--extract", str(package), str(root)], "dpkg-deb")
 
 
-def _apt_configuration(debian: Debian, folder: Path) -> Path:
+def _apt_configuration(suite: str, folder: Path) -> Path:
     """apt with a state of its own: another architecture, and no root."""
     for name in ("state/lists/partial", "cache/archives/partial", "empty"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    (folder / "sources.list").write_text(
-        f"deb [signed-by={_KEYRING}] {_MIRROR} {debian.suite} main\n"
-    )
+    (folder / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_MIRROR} {suite} main\n")
     configuration = folder / "apt.conf"
     configuration.write_text(
         f"""Dir::State "{folder}/state";
@@ -137,13 +143,16 @@ Acquire::Retries "3";
     return configuration
 
 
-def _fetch_wheels(release: Release, site: Path) -> None:
+def install_wheels(python: str, site: Path, arguments: Sequence[str]) -> None:
+    """``pip install`` of ARM64 wheels for this version of Python into the folder ``site``.
+
+    Raises :class:`IoError` if it fails.
+    """
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-    # No byte code: it would be this Python's, which may be another version.
-    options = ["--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--target", str(site)]
-    version = ["--implementation", "cp", "--python-version", release.debian.python]
+    options = ["--quiet", "--only-binary=:all:", "--target", str(site)]
+    version = ["--implementation", "cp", "--python-version", python]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
-    _run([*pip, *options, *version, *platforms, *release.wheels], "pip install")
+    _run([*pip, *options, *version, *platforms, *arguments], "pip install")
 
 
 def _run(command: Sequence[str], name: str, environment: Mapping[str, str] | None = None) -> None:

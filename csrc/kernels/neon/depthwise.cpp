@@ -11,8 +11,11 @@ struct InterleaveWords {
 
   static PYQUANT_INLINE void store(const uint8x16_t* pixels, std::uint8_t* column) {
     auto* words = reinterpret_cast<std::uint16_t*>(column);
-    vst2q_u16(words, {vmovl_u8(vget_low_u8(pixels[0])), vmovl_u8(vget_low_u8(pixels[1]))});
-    vst2q_u16(words + 16, {vmovl_high_u8(pixels[0]), vmovl_high_u8(pixels[1])});
+    // Named, because Clang's vst2q_u16 is a macro, which braces split into arguments.
+    const uint16x8x2_t low = {vmovl_u8(vget_low_u8(pixels[0])), vmovl_u8(vget_low_u8(pixels[1]))};
+    const uint16x8x2_t high = {vmovl_high_u8(pixels[0]), vmovl_high_u8(pixels[1])};
+    vst2q_u16(words, low);
+    vst2q_u16(words + 16, high);
   }
 };
 

@@ -10,7 +10,9 @@ struct InterleaveBytes {
   static constexpr std::size_t kRows = 4;
 
   static PYQUANT_INLINE void store(const uint8x16_t* pixels, std::uint8_t* column) {
-    vst4q_u8(column, {pixels[0], pixels[1], pixels[2], pixels[3]});
+    // Named, because Clang's vst4q_u8 is a macro, which braces split into arguments.
+    const uint8x16x4_t rows = {pixels[0], pixels[1], pixels[2], pixels[3]};
+    vst4q_u8(column, rows);
   }
 };
 
