@@ -174,12 +174,18 @@ def test_sum_of_a_tensor_with_itself() -> None:
     check_regions(module)
 
 
+def test_sum_that_repeats_dimensions() -> None:
+    module = quantized(Apply(lambda self, y: y + y.mean([2, 3], keepdim=True)))
+    (add,) = calls(module, aten.add.Tensor)
+    assert all(is_quantize(user) for user in add.users)
+    check_regions(module)
+
+
 @pytest.mark.parametrize(
     "function",
     [
         lambda self, y: torch.add(y, y.sigmoid(), alpha=2),
         lambda self, y: y + torch.ones(8, 1, 1),
-        lambda self, y: y + y.mean([2, 3], keepdim=True),
     ],
 )
 def test_other_sums_stay_float(function: Callable[..., Any]) -> None:
