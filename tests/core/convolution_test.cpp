@@ -53,7 +53,7 @@ class Generator {
     // ReLU's lower bound, which kernels may make use of, or another one.
     result.output_zero_point = one_in(2) ? result.conv.output_min : 100;
     const auto extent = [&](int kernel, int dilation) {
-      return dilation * (kernel - 1) + draw(1, 25);
+      return dilation * (kernel - 1) + (one_in(4) ? draw(26, 40) : draw(1, 25));
     };
     result.x = {draw(1, 2), extent(window.kernel_h, window.dilation_h),
                 extent(window.kernel_w, window.dilation_w), group_in * result.conv.groups};

@@ -100,11 +100,12 @@ template <int kVectors, PostOp kPostOp>
 void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                     const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
   // The sums being computed and those being stored.
-  alignas(64) std::int32_t sums[2][2 * kTileRows * 16 * kVectors];
+  constexpr std::size_t kSums = 2 * kTileRows * 16 * kVectors;
+  alignas(64) std::int32_t sums[2 * kSums + kSumsSlack<kVectors>];
   PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
   TileInput waiting[2];
   int count = 0;
-  int current = 0;
+  std::size_t current = 0;
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t tile = 0; tile < tiling.tiles_in_row; ++tile) {
       const std::size_t last = pixels - tiling.pixels;
@@ -116,14 +117,14 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
           y + (row * pixels + pixel) * layout.output_stride * layout.output.output_bytes(),
           next - pixel};
       if (count == 2) {
-        convolve_tiles<2>(layout, tiling, block, waiting, pending, sums[current]);
+        convolve_tiles<2>(layout, tiling, block, waiting, pending, sums + current * kSums);
         count = 0;
         current ^= 1;
       }
     }
   }
   if (count == 1) {
-    convolve_tiles<1>(layout, tiling, block, waiting, pending, sums[current]);
+    convolve_tiles<1>(layout, tiling, block, waiting, pending, sums + current * kSums);
   }
   pending.finish();
 }

@@ -139,10 +139,11 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
   R::configure(tiling);
   R::load_resident(block);
   // Of the group being multiplied, of the one before it, and of the one being stored.
-  alignas(64) std::int32_t sums[3][R::kTiles * kTileRows * 16 * kVectors];
-  std::int32_t* current = sums[0];
-  std::int32_t* previous = sums[1];
-  std::int32_t* oldest = sums[2];
+  constexpr std::size_t kSums = R::kTiles * kTileRows * 16 * kVectors;
+  alignas(64) std::int32_t sums[3 * kSums + kSumsSlack<kVectors>];
+  std::int32_t* current = sums;
+  std::int32_t* previous = sums + kSums;
+  std::int32_t* oldest = sums + 2 * kSums;
   TileInput previous_tiles[R::kTiles];
   std::size_t previous_count = 0;
   PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);

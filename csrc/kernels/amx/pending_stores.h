@@ -32,6 +32,12 @@ struct ScalesInRegisters {
   PYQUANT_INLINE __m512 shift(int vector) const { return shifts[vector]; }
 };
 
+// Sums behind those of the last tile, which are read where a store takes several pixels, and not
+// used.
+template <int kVectors>
+constexpr std::size_t kSumsSlack =
+    (avx512_vnni::kPixelsInStore<kVectors> - 1) * std::size_t{16 * kVectors};
+
 // The stores of one or two tiles, done a few pixels at a time between the multiplications of the
 // next ones, which leave the vector units idle.
 template <int kVectors, PostOp kPostOp>
@@ -45,6 +51,7 @@ class PendingStores {
         stride_(layout.output_stride),
         pixels_(pixels) {}
 
+  // sums: [tile][pixel][vector][lane], 16 pixels a tile, with kSumsSlack behind them.
   void start(const TileInput* tiles, int count, const std::int32_t* sums) {
     for (int i = 0; i < count; ++i) {
       y_[i] = tiles[i].y;
