@@ -46,7 +46,7 @@ DType read_dtype(fb::DType dtype, const std::string& name) {
 
 Shape read_shape(const flatbuffers::Vector<std::int32_t>* dims, const std::string& name) {
   Shape shape;
-  if (dims == nullptr || dims->size() == 0 || dims->size() > Shape::kMaxRank) {
+  if (dims == nullptr || dims->empty() || dims->size() > Shape::kMaxRank) {
     reject("the tensor '" + name + "' must have one to six dimensions");
   }
   std::int64_t elements = 1;
@@ -277,7 +277,7 @@ class Reader {
   }
 
   void read_outputs() {
-    if (from_.outputs()->size() == 0) {
+    if (from_.outputs()->empty()) {
       reject("it has no output");
     }
     for (const std::uint32_t raw : *from_.outputs()) {
