@@ -189,10 +189,12 @@ void convolve_resident(const ConvLayout& layout, ConvBlock& block, const std::ui
                        std::size_t rows, std::size_t pixels, void* y) {
   Tiling tiling(layout, pixels);
   with_block(layout, block, [&]<int kVectors, PostOp kPostOp>() {
-    tiling.spread_prefetch(block,
-                           divide_up(rows * tiling.tiles_in_row, Registers<kVectors>::kTiles));
-    convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
-                                      static_cast<char*>(y));
+    if constexpr (kPostOp == PostOp::kNone) {
+      tiling.spread_prefetch(block,
+                             divide_up(rows * tiling.tiles_in_row, Registers<kVectors>::kTiles));
+      convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
+                                        static_cast<char*>(y));
+    }
   });
   release_tiles();
 }

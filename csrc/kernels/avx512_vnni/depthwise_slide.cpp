@@ -173,10 +173,12 @@ template <int kStrips>
 void slide(const DepthwiseBlock& block, const DepthwiseRows& image, std::size_t pixels,
            std::size_t row_count, std::uint8_t* y) {
   with_post_op(block.output, [&]<PostOp kPostOp>() {
-    if (block.rows == 1) {
-      slide_by_two<kStrips, kPostOp>(block, image, pixels, y);
-    } else {
-      slide_by_one<kStrips, kPostOp>(block, image, pixels, row_count, y);
+    if constexpr (kPostOp != PostOp::kAdd) {  // which few depthwise layers have: it is left out
+      if (block.rows == 1) {
+        slide_by_two<kStrips, kPostOp>(block, image, pixels, y);
+      } else {
+        slide_by_one<kStrips, kPostOp>(block, image, pixels, row_count, y);
+      }
     }
   });
 }
@@ -188,7 +190,7 @@ bool slide_depthwise(const DepthwiseBlock& block, const DepthwiseRows& image, st
   const bool by_one = block.rows == 2 && block.stride_columns == 1;
   const bool by_two = block.rows == 1 && block.stride_columns == 2;
   if (block.groups != 1 || block.taps != kTaps || block.tap_columns != 1 || !(by_one || by_two) ||
-      block.output.kind != OutputStage::Kind::kUInt8) {
+      block.output.kind != OutputStage::Kind::kUInt8 || block.output.post_op == PostOp::kAdd) {
     return false;
   }
   const auto function = block.strips == 1 ? slide<1> : block.strips == 2 ? slide<2> : slide<4>;
