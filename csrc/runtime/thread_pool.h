@@ -58,8 +58,8 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   bool alone_ = false;
-  // Threads wait for one of these while another writes the other: a cache line each.
   const ThreadTask* task_ = nullptr;
+  // Threads wait for one of these while another writes the other: a cache line each.
   alignas(kCacheLine) std::atomic<std::uint32_t> generation_{0};
   alignas(kCacheLine) std::atomic<int> pending_{0};
   std::atomic<bool> stopping_{false};

@@ -94,16 +94,21 @@ PRODUCTS: dict[str, Function] = {
 }
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_product(name: str) -> None:
-    model = Between(PRODUCTS[name])
+def assert_one_operator(kind: str, function: Function) -> None:
+    """`function` becomes one operator of this kind in one Program, true to model and graph."""
+    model = Between(function)
     graph = by_pyquant(model, IMAGE)
     lowered = pyquant.lower(graph)
     assert_whole(lowered)
-    assert kinds(lowered).count("Mul") == 1
+    assert kinds(lowered).count(kind) == 1
     assert steps_apart(graph, lowered, *IMAGE) <= 2.01
     with torch.no_grad():
         assert sqnr(model(*IMAGE), graph(*IMAGE)) > 15
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_product(name: str) -> None:
+    assert_one_operator("Mul", PRODUCTS[name])
 
 
 def test_product_of_another_quantizer() -> None:
@@ -113,16 +118,26 @@ def test_product_of_another_quantizer() -> None:
     assert steps_apart(graph, lowered, *IMAGE) <= 2.01
 
 
+def assert_within_a_step(
+    kind: str,
+    function: Callable[..., Tensor],
+    form: str,
+    others: Callable[[Tensor], tuple[Tensor, ...]],
+) -> None:
+    """`function` of an image and each of what `others` makes of a second one of its shape."""
+    a, b = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(5)).unbind()
+    for other in others(b):
+        graph, lowered = lowered_operator(function, FORMS[form], a, other, operands=2)
+        assert_whole(lowered)
+        assert kinds(lowered).count(kind) == 1
+        assert form == "7 bits" or "LookupTable" not in kinds(lowered)
+        assert steps_apart(graph, lowered, a, other) <= 1.01
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("function", [torch.mul, lambda a, b: F.relu(a * b)])
 def test_mul_is_within_a_step(function: Callable[..., Tensor], form: str) -> None:
-    a, b = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(5)).unbind()
-    for other in (b, b[:, :, :1, :1], b[:1, :1]):
-        graph, lowered = lowered_operator(function, FORMS[form], a, other, operands=2)
-        assert_whole(lowered)
-        assert kinds(lowered).count("Mul") == 1
-        assert form == "7 bits" or "LookupTable" not in kinds(lowered)
-        assert steps_apart(graph, lowered, a, other) <= 1.01
+    assert_within_a_step("Mul", function, form, lambda b: (b, b[:, :, :1, :1], b[:1, :1]))
 
 
 #: Sums of two tensors of different shapes.
@@ -138,26 +153,13 @@ SUMS: dict[str, Function] = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_sum(name: str) -> None:
-    model = Between(SUMS[name])
-    graph = by_pyquant(model, IMAGE)
-    lowered = pyquant.lower(graph)
-    assert_whole(lowered)
-    assert kinds(lowered).count("Add") == 1
-    assert steps_apart(graph, lowered, *IMAGE) <= 2.01
-    with torch.no_grad():
-        assert sqnr(model(*IMAGE), graph(*IMAGE)) > 15
+    assert_one_operator("Add", SUMS[name])
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("function", [torch.add, lambda a, b: F.relu(a + b)])
 def test_broadcast_add_is_within_a_step(function: Callable[..., Tensor], form: str) -> None:
-    a, b = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(5)).unbind()
-    for other in (b[:, :, :1, :1], b[:1, :1]):
-        graph, lowered = lowered_operator(function, FORMS[form], a, other, operands=2)
-        assert_whole(lowered)
-        assert kinds(lowered).count("Add") == 1
-        assert form == "7 bits" or "LookupTable" not in kinds(lowered)
-        assert steps_apart(graph, lowered, a, other) <= 1.01
+    assert_within_a_step("Add", function, form, lambda b: (b[:, :, :1, :1], b[:1, :1]))
 
 
 def test_a_sum_far_from_quantized_operators_repeats_nothing_in_int8() -> None:

@@ -221,6 +221,7 @@ class BoundDepthwise final : public BoundKernel {
             {begin + in_band % (end - begin), end}};
   }
 
+  // Some passes over one block of one image.
   void run_block(const RunArgs& args, std::int64_t image, const BlockPlan& plan, Range passes,
                  std::uint8_t* columns, const std::uint8_t** rows) const {
     const Window& window = layer_.window;
@@ -252,7 +253,7 @@ class BoundDepthwise final : public BoundKernel {
                      columns);
         layer_.kernels.convolve_depthwise(
             plan.block, columns, static_cast<std::size_t>(count), row_count,
-            y + static_cast<std::size_t>((first_row * y_[2] + first) * y_[3]) * layer_.output_size);
+            first_y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
       }
     }
   }

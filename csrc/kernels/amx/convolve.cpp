@@ -145,9 +145,11 @@ void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
   configure(tiling);
   tiling.spread_prefetch(block, divide_up(rows * tiling.tiles_in_row, 2) *
                                     divide_up(block.vectors, 2) * layout.tap_count * tiling.chunks);
-  with_block(layout, block, [&]<int kVectors, PostOp kPostOp>() {
-    convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
-                                      static_cast<char*>(y));
+  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
+    with_vectors(block, [&]<int kVectors>() {
+      convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
+                                        static_cast<char*>(y));
+    });
   });
   release_tiles();
 }

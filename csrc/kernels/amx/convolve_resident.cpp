@@ -114,11 +114,14 @@ struct Registers {
   }
 };
 
+template <int kVectors>
+using Pending = PendingStores<kVectors, PostOp::kNone>;
+
 // Multiplies the parts of a group from kPart on; after each, an earlier one is stored, which is the
 // previous group's but for the last.
-template <int kPart, int kVectors, PostOp kPostOp>
-PYQUANT_INLINE void run_parts(const ConvBlock& block, PendingStores<kVectors, kPostOp>& pending,
-                              std::size_t share, std::int32_t* previous, std::int32_t* sums) {
+template <int kPart, int kVectors>
+PYQUANT_INLINE void run_parts(const ConvBlock& block, Pending<kVectors>& pending, std::size_t share,
+                              std::int32_t* previous, std::int32_t* sums) {
   using R = Registers<kVectors>;
   if constexpr (kPart < R::kParts) {
     R::template multiply<kPart>(block);
@@ -132,7 +135,7 @@ PYQUANT_INLINE void run_parts(const ConvBlock& block, PendingStores<kVectors, kP
   }
 }
 
-template <int kVectors, PostOp kPostOp>
+template <int kVectors>
 void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                     const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
   using R = Registers<kVectors>;
@@ -146,7 +149,7 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
   std::int32_t* oldest = sums + 2 * kSums;
   TileInput previous_tiles[R::kTiles];
   std::size_t previous_count = 0;
-  PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
+  Pending<kVectors> pending(layout, block, tiling.pixels);
   std::size_t left = rows * tiling.tiles_in_row;
   const std::int8_t* next = block.prefetch;
   TileSequence sequence(layout, tiling, x, pixels, y);
@@ -188,13 +191,10 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
 void convolve_resident(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
                        std::size_t rows, std::size_t pixels, void* y) {
   Tiling tiling(layout, pixels);
-  with_block(layout, block, [&]<int kVectors, PostOp kPostOp>() {
-    if constexpr (kPostOp == PostOp::kNone) {
-      tiling.spread_prefetch(block,
-                             divide_up(rows * tiling.tiles_in_row, Registers<kVectors>::kTiles));
-      convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
-                                        static_cast<char*>(y));
-    }
+  with_vectors(block, [&]<int kVectors>() {
+    tiling.spread_prefetch(block,
+                           divide_up(rows * tiling.tiles_in_row, Registers<kVectors>::kTiles));
+    convolve_block<kVectors>(layout, tiling, block, x, rows, pixels, static_cast<char*>(y));
   });
   release_tiles();
 }

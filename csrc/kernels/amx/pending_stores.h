@@ -161,21 +161,19 @@ class PendingStores {
   const std::int32_t* sums_ = nullptr;
 };
 
-// Calls function.operator()<vectors of the block, post-op of the layer>().
+// Calls function.operator()<vectors of the block>().
 template <typename Function>
-void with_block(const ConvLayout& layout, const ConvBlock& block, Function function) {
-  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
-    switch (block.vectors) {
-      case 1:
-        return function.template operator()<1, kPostOp>();
-      case 2:
-        return function.template operator()<2, kPostOp>();
-      case 3:
-        return function.template operator()<3, kPostOp>();
-      default:
-        return function.template operator()<4, kPostOp>();
-    }
-  });
+void with_vectors(const ConvBlock& block, Function function) {
+  switch (block.vectors) {
+    case 1:
+      return function.template operator()<1>();
+    case 2:
+      return function.template operator()<2>();
+    case 3:
+      return function.template operator()<3>();
+    default:
+      return function.template operator()<4>();
+  }
 }
 
 }  // namespace

@@ -62,21 +62,21 @@ void check_adaptive_pool2d(const Operator& op) {
   }
 }
 
-Shape adaptive_avg_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
-  const auto& pool = std::get<AdaptiveAvgPool2d>(op.attributes);
-  require_summable(op, inputs[0]);
+template <typename Pool>
+Shape adaptive_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
+  const auto& pool = std::get<Pool>(op.attributes);
+  require_rank(op, inputs[0], 4);
   return {inputs[0][0], pool.output_h, pool.output_w, inputs[0][3]};
+}
+
+Shape adaptive_avg_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
+  require_summable(op, inputs[0]);
+  return adaptive_pool2d_shape<AdaptiveAvgPool2d>(op, inputs);
 }
 
 void check_adaptive_max_pool2d(const Operator& op) {
   check_adaptive_pool2d<AdaptiveMaxPool2d>(op);
   check_same_qparams(op);
-}
-
-Shape adaptive_max_pool2d_shape(const Operator& op, std::span<const Shape> inputs) {
-  const auto& pool = std::get<AdaptiveMaxPool2d>(op.attributes);
-  require_rank(op, inputs[0], 4);
-  return {inputs[0][0], pool.output_h, pool.output_w, inputs[0][3]};
 }
 
 }  // namespace
@@ -89,6 +89,7 @@ const OpDefinition kAdaptiveAvgPool2dDefinition = {"AdaptiveAvgPool2d", 1,
                                                    check_adaptive_pool2d<AdaptiveAvgPool2d>,
                                                    adaptive_avg_pool2d_shape, never_view};
 const OpDefinition kAdaptiveMaxPool2dDefinition = {
-    "AdaptiveMaxPool2d", 1, check_adaptive_max_pool2d, adaptive_max_pool2d_shape, never_view};
+    "AdaptiveMaxPool2d", 1, check_adaptive_max_pool2d, adaptive_pool2d_shape<AdaptiveMaxPool2d>,
+    never_view};
 
 }  // namespace pyquant
