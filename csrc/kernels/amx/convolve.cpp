@@ -1,6 +1,14 @@
 // Convolution with tile registers: up to 16 output pixels times 16 channels are one accumulator.
 // An input tile holds up to 64 bytes of each pixel, read where they are in the image; a weight
 // tile holds the weights of these bytes for one vector of channels.
+//
+// Two tiles of pixels times two vectors of channels are multiplied at a time. A multiplication's
+// result comes late, and what stores it blocks the ones behind it: accumulators stay in their
+// registers until the next ones need these, each for one multiplication, and only then go to
+// memory, from where PendingStores takes them (a third of the time less than storing all four at
+// the end, with 96 inputs).
+#include <type_traits>
+
 #include "kernels/amx/kernels.h"
 #include "kernels/amx/pending_stores.h"
 #include "kernels/amx/tile_registers.h"
@@ -8,7 +16,7 @@
 namespace pyquant::amx {
 namespace {
 
-// Registers 0 to 3 are accumulators, [pixel tile][vector]; 4 and 5 hold inputs, 6 and 7 weights.
+// Registers 0 to 3 are accumulators, 4 and 5 hold inputs, 6 and 7 weights.
 void configure(const Tiling& tiling) {
   TileConfiguration configuration;
   for (int i = 0; i < 8; ++i) {
@@ -19,114 +27,147 @@ void configure(const Tiling& tiling) {
   load(configuration);
 }
 
-// The accumulators of one or two tiles of pixels and of one or two vectors of the block's
-// kVectors. sums: [pixel][vector][lane], 16 pixels a tile.
-template <int kTiles, int kCount, int kVectors, PostOp kPostOp>
-inline void multiply(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
-                     const TileInput* tiles, int vector, PendingStores<kVectors, kPostOp>& pending,
-                     std::size_t share, std::int32_t* sums) {
-  constexpr std::size_t kStride = 64 * kVectors;
-  zero_tile<0>();
-  if constexpr (kCount > 1) {
-    zero_tile<1>();
-  }
-  if constexpr (kTiles > 1) {
-    zero_tile<2>();
-    if constexpr (kCount > 1) {
-      zero_tile<3>();
+// The accumulators of two tiles and of one or two of a block's kVectors vectors, from kFirst on:
+// parts are [tile][vector], each in the register of its number.
+template <int kVectors, int kFirst>
+struct Accumulators {
+  static constexpr int kCount = kVectors - kFirst < 2 ? 1 : 2;
+  static constexpr int kParts = 2 * kCount;
+
+  // sums: [tile][pixel][vector][lane] of the block.
+  template <int kPart>
+  static PYQUANT_INLINE void store(std::int32_t* sums) {
+    if constexpr (kPart < kParts) {
+      constexpr std::size_t kPlace =
+          16 * (kPart / kCount * kTileRows * kVectors + kFirst + kPart % kCount);
+      store_tile<kPart>(sums + kPlace, 64 * kVectors);
     }
   }
-  const std::int8_t* weights = block.weights + 64 * vector;
-  const std::int8_t* next = block.prefetch;
-  const std::size_t input_bytes = 4 * tiling.steps;
-  for (std::size_t tap = 0; tap < layout.tap_count; ++tap) {
-    const std::ptrdiff_t offset = layout.taps[tap];
-    const std::uint8_t* x0 = tiles[0].x + offset;
-    const std::uint8_t* x1 = tiles[kTiles - 1].x + offset;
-    for (std::size_t chunk = tiling.chunks; chunk != 0; --chunk) {
-      load_tile<6>(weights, kStride);
-      load_tile<4>(x0, layout.pixel_stride);
-      multiply_tiles<0, 4, 6>();
-      if constexpr (kCount > 1) {
-        load_tile<7>(weights + 64, kStride);
-        multiply_tiles<1, 4, 7>();
-      }
-      if constexpr (kTiles > 1) {
-        load_tile<5>(x1, layout.pixel_stride);
-        multiply_tiles<2, 5, 6>();
-        if constexpr (kCount > 1) {
-          multiply_tiles<3, 5, 7>();
-        }
-      }
-      for (std::size_t line = 0; line < tiling.prefetched_lines; ++line, next += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-      }
-      pending.advance(share);
-      weights += tiling.steps * kStride;
-      x0 += input_bytes;
-      x1 += input_bytes;
+  template <int kPart>
+  static PYQUANT_INLINE void store_from(std::int32_t* sums) {
+    if constexpr (kPart < kParts) {
+      store<kPart>(sums);
+      store_from<kPart + 1>(sums);
     }
   }
-  block.prefetch = next < block.prefetch_end ? next : block.weights;
-  std::int32_t* target = sums + 16 * vector;
-  store_tile<0>(target, kStride);
-  if constexpr (kCount > 1) {
-    store_tile<1>(target + 16, kStride);
-  }
-  if constexpr (kTiles > 1) {
-    std::int32_t* second = target + 16 * kTileRows * kVectors;
-    store_tile<2>(second, kStride);
-    if constexpr (kCount > 1) {
-      store_tile<3>(second + 16, kStride);
+};
+
+// What one input tile of each of two tiles of pixels is multiplied with.
+struct Operands {
+  const std::uint8_t* x[2];
+  std::ptrdiff_t pixel_stride;
+  const std::int8_t* weights;  // of the first vector
+};
+
+// Adds the products to the accumulators of kFirst from kPart on. If Stored is not void, they begin
+// at zero, and the Accumulators that were in these registers are stored to `stored`.
+template <int kVectors, int kFirst, typename Stored, int kPart = 0, typename Pending>
+PYQUANT_INLINE void multiply(const Operands& operands, Pending& pending, std::size_t share,
+                             std::int32_t* stored) {
+  using Sums = Accumulators<kVectors, kFirst>;
+  if constexpr (kPart < Sums::kParts) {
+    constexpr int kTile = kPart / Sums::kCount;
+    constexpr int kVector = kPart % Sums::kCount;
+    if constexpr (kVector == 0) {
+      load_tile<4 + kTile>(operands.x[kTile], operands.pixel_stride);
     }
+    if constexpr (kTile == 0) {
+      load_tile<6 + kVector>(operands.weights + 64 * kVector, 64 * kVectors);
+    }
+    if constexpr (!std::is_void_v<Stored>) {
+      Stored::template store<kPart>(stored);
+      zero_tile<kPart>();
+    }
+    multiply_tiles<kPart, 4 + kTile, 6 + kVector>();
+    pending.advance(share);
+    multiply<kVectors, kFirst, Stored, kPart + 1>(operands, pending, share, stored);
+  } else if constexpr (!std::is_void_v<Stored>) {
+    Stored::template store_from<kPart>(stored);
   }
 }
 
-template <int kTiles, int kVectors, PostOp kPostOp>
-inline void convolve_tiles(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
-                           const TileInput* tiles, PendingStores<kVectors, kPostOp>& pending,
-                           std::int32_t* sums) {
-  const std::size_t share = pending.share(layout.tap_count * tiling.chunks * ((kVectors + 1) / 2));
-  for (int vector = 0; vector + 2 <= kVectors; vector += 2) {
-    multiply<kTiles, 2>(layout, tiling, block, tiles, vector, pending, share, sums);
-  }
-  if constexpr (kVectors % 2 != 0) {
-    multiply<kTiles, 1>(layout, tiling, block, tiles, kVectors - 1, pending, share, sums);
-  }
-  pending.start(tiles, kTiles, sums);
-}
-
-template <int kVectors, PostOp kPostOp>
+template <int kVectors, typename Store>
 void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
                     const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
-  // The sums being computed and those being stored.
-  constexpr std::size_t kSums = 2 * kTileRows * 16 * kVectors;
-  alignas(64) std::int32_t sums[2 * kSums + kSumsSlack<kVectors>];
-  PendingStores<kVectors, kPostOp> pending(layout, block, tiling.pixels);
-  TileInput waiting[2];
-  int count = 0;
-  std::size_t current = 0;
-  for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t tile = 0; tile < tiling.tiles_in_row; ++tile) {
-      const std::size_t last = pixels - tiling.pixels;
-      const std::size_t next = tile * tiling.pixels;  // that no tile has yet
-      const std::size_t pixel = next < last ? next : last;
-      waiting[count++] = {
-          x + static_cast<std::ptrdiff_t>(row) * layout.row_stride +
-              static_cast<std::ptrdiff_t>(pixel) * layout.pixel_stride,
-          y + (row * pixels + pixel) * layout.output_stride * layout.output.output_bytes(),
-          next - pixel};
-      if (count == 2) {
-        convolve_tiles<2>(layout, tiling, block, waiting, pending, sums + current * kSums);
-        count = 0;
-        current ^= 1;
-      }
+  using Pending = PendingStores<kVectors, Store>;
+  using Last = Accumulators<kVectors, kVectors <= 2 ? 0 : 2>;
+  // Of the tiles being multiplied and of those before, which are stored meanwhile.
+  alignas(64) std::int32_t sums[2 * Pending::kSums + Pending::kSumsSlack];
+  std::int32_t* current = sums;
+  std::int32_t* previous = sums + Pending::kSums;
+  TileInput tiles[2] = {}, previous_tiles[2] = {};
+  int previous_count = 0;
+  Pending pending(layout, block, tiling.pixels);
+  const std::size_t share = pending.share(2 * kVectors * layout.tap_count * tiling.chunks);
+  const std::int8_t* next = block.prefetch;
+  const auto prefetch = [&]() __attribute__((always_inline)) {
+    for (std::size_t line = 0; line < tiling.prefetched_lines; ++line, next += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
     }
-  }
-  if (count == 1) {
-    convolve_tiles<1>(layout, tiling, block, waiting, pending, sums + current * kSums);
+  };
+  // All inputs times the vectors from kFirst on. `Stored` are the accumulators that were multiplied
+  // before, and `stored` their sums.
+  const auto multiply_all =
+      [&]<int kFirst, typename Stored>(std::int32_t* stored) __attribute__((always_inline)) {
+        Operands operands = {{tiles[0].x + layout.taps[0], tiles[1].x + layout.taps[0]},
+                             layout.pixel_stride,
+                             block.weights + 64 * kFirst};
+        prefetch();
+        multiply<kVectors, kFirst, Stored>(operands, pending, share, stored);
+        if constexpr (kFirst == 0) {
+          pending.start(previous_tiles, previous_count, stored);
+        }
+        std::size_t chunk = 1;
+        for (std::size_t tap = 0; tap < layout.tap_count; ++tap, chunk = 0) {
+          const std::size_t offset = 4 * tiling.steps * chunk;
+          operands.x[0] = tiles[0].x + layout.taps[tap] + offset;
+          operands.x[1] = tiles[1].x + layout.taps[tap] + offset;
+          for (; chunk < tiling.chunks; ++chunk) {
+            operands.weights += 64 * kVectors * tiling.steps;
+            prefetch();
+            multiply<kVectors, kFirst, void>(operands, pending, share, nullptr);
+            operands.x[0] += 4 * tiling.steps;
+            operands.x[1] += 4 * tiling.steps;
+          }
+        }
+      };
+  TileSequence sequence(layout, tiling, x, pixels, y);
+  for (std::size_t left = rows * tiling.tiles_in_row; left != 0;) {
+    const int count = left == 1 ? 1 : 2;
+    left -= static_cast<std::size_t>(count);
+    tiles[0] = sequence.next();
+    tiles[1] = count == 1 ? tiles[0] : sequence.next();  // a single one is multiplied twice
+    multiply_all.template operator()<0, Last>(previous);
+    if constexpr (kVectors > 2) {
+      multiply_all.template operator()<2, Accumulators<kVectors, 0>>(current);
+    }
+    previous_tiles[0] = tiles[0];
+    previous_tiles[1] = tiles[1];
+    previous_count = count;
+    std::int32_t* stored = previous;
+    previous = current;
+    current = stored;
   }
   pending.finish();
+  Last::template store_from<0>(previous);
+  pending.start(previous_tiles, previous_count, previous);
+  pending.finish();
+  block.prefetch = next < block.prefetch_end ? next : block.weights;
+}
+
+// Calls function.operator()<vectors of the block>().
+template <typename Function>
+void with_vectors(const ConvBlock& block, Function function) {
+  switch (block.vectors) {
+    case 1:
+      return function.template operator()<1>();
+    case 2:
+      return function.template operator()<2>();
+    case 3:
+      return function.template operator()<3>();
+    default:
+      return function.template operator()<4>();
+  }
 }
 
 }  // namespace
@@ -138,17 +179,18 @@ void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
     avx512_vnni::convolve(layout, block, x, rows, pixels, y);
     return;
   }
-  if (layout.tap_count * tiling.chunks == 1 && layout.output.post_op == PostOp::kNone) {
-    convolve_resident(layout, block, x, rows, pixels, y);
-    return;
-  }
   configure(tiling);
   tiling.spread_prefetch(block, divide_up(rows * tiling.tiles_in_row, 2) *
                                     divide_up(block.vectors, 2) * layout.tap_count * tiling.chunks);
-  avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
-    with_vectors(block, [&]<int kVectors>() {
-      convolve_block<kVectors, kPostOp>(layout, tiling, block, x, rows, pixels,
-                                        static_cast<char*>(y));
+  const auto run = [&]<int kVectors, typename Store>() {
+    convolve_block<kVectors, Store>(layout, tiling, block, x, rows, pixels, static_cast<char*>(y));
+  };
+  with_vectors(block, [&]<int kVectors>() {
+    if (layout.output.kind != OutputStage::Kind::kUInt8) {
+      return run.template operator()<kVectors, StoreOther<kVectors>>();
+    }
+    avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
+      run.template operator()<kVectors, StoreBytes<kVectors, kPostOp>>();
     });
   });
   release_tiles();

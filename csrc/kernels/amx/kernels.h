@@ -9,10 +9,6 @@ namespace pyquant::amx {
 void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
               std::size_t pixels, void* y);
 
-// Where one input tile holds all inputs of a pixel, and there is no post-op.
-void convolve_resident(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                       std::size_t rows, std::size_t pixels, void* y);
-
 std::size_t multiply_adds(std::size_t loops);
 
 extern const KernelTable kTable;

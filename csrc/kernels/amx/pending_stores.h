@@ -1,5 +1,10 @@
-// The stores of finished tiles. Everything here has internal linkage; see rounding.h in avx2.
+// The stores of finished tiles, done a few pixels at a time between the multiplications of the next
+// ones, which leave the vector units idle. All of it is inlined, so that constants stay in
+// registers: what holds the stores back is how much they load. Everything here has internal
+// linkage; see rounding.h in avx2.
 #pragma once
+
+#include <utility>
 
 #include "kernels/amx/tiling.h"
 #include "kernels/avx512_vnni/output.h"
@@ -10,6 +15,15 @@ namespace {
 using avx512_vnni::Packer;
 using avx512_vnni::PostOp;
 
+// Calls function.operator()<0>() … <kCount - 1>(). GCC unrolls a loop too late to keep the elements
+// of an array in registers.
+template <int kCount, typename Function>
+PYQUANT_INLINE void unrolled(Function function) {
+  [&]<int... kIndices>(std::integer_sequence<int, kIndices...>) __attribute__((always_inline)) {
+    (function.template operator()<kIndices>(), ...);
+  }(std::make_integer_sequence<int, kCount>());
+}
+
 // The constants of a block's vectors.
 template <int kVectors>
 struct ScalesInRegisters {
@@ -19,12 +33,11 @@ struct ScalesInRegisters {
 
   PYQUANT_INLINE explicit ScalesInRegisters(const ConvBlock& block)
       : floats(block.shifts != nullptr) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kVectors; ++i) {
+    unrolled<kVectors>([&]<int i>() __attribute__((always_inline)) {
       offsets[i] = _mm512_load_si512(block.offsets + 16 * i);
       multipliers[i] = _mm512_load_ps(block.multipliers + 16 * i);
       shifts[i] = floats ? _mm512_load_ps(block.shifts + 16 * i) : _mm512_setzero_ps();
-    }
+    });
   }
 
   PYQUANT_INLINE bool float_sums() const { return floats; }
@@ -32,149 +45,122 @@ struct ScalesInRegisters {
   PYQUANT_INLINE __m512 shift(int vector) const { return shifts[vector]; }
 };
 
-// Sums behind those of the last tile, which are read where a store takes several pixels, and not
-// used.
-template <int kVectors>
-constexpr std::size_t kSumsSlack =
-    (avx512_vnni::kPixelsInStore<kVectors> - 1) * std::size_t{16 * kVectors};
-
-// The stores of one or two tiles, done a few pixels at a time between the multiplications of the
-// next ones, which leave the vector units idle.
+// Stores kPixels pixels of OutputStage::Kind::kUInt8.
 template <int kVectors, PostOp kPostOp>
-class PendingStores {
+class StoreBytes {
  public:
-  PendingStores(const ConvLayout& layout, const ConvBlock& block, std::size_t pixels)
-      : layout_(layout),
-        block_(block),
+  static constexpr int kPixels = avx512_vnni::kPixelsInStore<kVectors>;
+
+  PYQUANT_INLINE StoreBytes(const ConvLayout& layout, const ConvBlock& block)
+      : scales_(block),
         packer_(layout.output, block.channels),
-        kind_(layout.output.kind),
-        stride_(layout.output_stride),
-        pixels_(pixels) {}
+        pixel_stride_(layout.output_stride) {}
 
-  // sums: [tile][pixel][vector][lane], 16 pixels a tile, with kSumsSlack behind them.
-  void start(const TileInput* tiles, int count, const std::int32_t* sums) {
-    for (int i = 0; i < count; ++i) {
-      y_[i] = tiles[i].y;
-      first_[i] = tiles[i].first;
-    }
-    count_ = count;
-    tile_ = 0;
-    pixel_ = first_[0];
-    sums_ = sums;
+  // sums: [pixel][vector][lane] of kPixels pixels, the first `count` of which are stored. The tiles
+  // begin at zero: loading the offsets into them takes longer than adding them here.
+  PYQUANT_INLINE void operator()(const std::int32_t* sums, int count, char* y) const {
+    __m512i values[kPixels * kVectors];
+    unrolled<kPixels * kVectors>([&]<int i>() __attribute__((always_inline)) {
+      values[i] = _mm512_add_epi32(scales_.offsets[i % kVectors], _mm512_load_si512(sums + 16 * i));
+    });
+    packer_.store(values, scales_, count, reinterpret_cast<std::uint8_t*>(y), pixel_stride_);
   }
 
-  // How often to advance in each of `times` equal parts of the work.
-  std::size_t share(std::size_t times) const {
-    const std::size_t steps =
-        static_cast<std::size_t>(count_ - tile_) * ((pixels_ + kStep - 1) / kStep);
-    return (steps + times - 1) / times;
-  }
+ private:
+  ScalesInRegisters<kVectors> scales_;
+  Packer<kVectors, kPostOp> packer_;
+  std::size_t pixel_stride_;
+};
 
-  void finish() { advance(2 * kTileRows); }
+// Stores a pixel of any other kind.
+template <int kVectors>
+class StoreOther {
+ public:
+  static constexpr int kPixels = 1;
 
-  PYQUANT_INLINE void advance(std::size_t steps) {
-    while (steps != 0 && tile_ != count_) {
-      const std::size_t left = (pixels_ - pixel_ + kStep - 1) / kStep;
-      const std::size_t now = steps < left ? steps : left;
-      const std::size_t end = pixel_ + now * kStep < pixels_ ? pixel_ + now * kStep : pixels_;
-      store(pixel_, end);
-      steps -= now;
-      pixel_ = end;
-      if (end == pixels_) {
-        ++tile_;
-        pixel_ = first_[tile_ & 1];
-      }
+  StoreOther(const ConvLayout& layout, const ConvBlock& block) : layout_(layout), block_(block) {}
+
+  void operator()(const std::int32_t* sums, int /*count*/, char* y) const {
+    alignas(64) std::int32_t values[16 * kVectors];
+    const bool raw = layout_.output.kind == OutputStage::Kind::kInt32;
+    std::int32_t* target = raw ? reinterpret_cast<std::int32_t*>(y) : values;
+    unrolled<kVectors>([&]<int i>() {
+      _mm512_storeu_si512(target + 16 * i,
+                          _mm512_add_epi32(_mm512_load_si512(block_.offsets + 16 * i),
+                                           _mm512_load_si512(sums + 16 * i)));
+    });
+    if (!raw) {
+      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors,
+                               block_.channels, y);
     }
   }
 
  private:
-  static constexpr std::size_t kStep = avx512_vnni::kPixelsInStore<kVectors>;
-
-  PYQUANT_INLINE void store(std::size_t begin, std::size_t end) const {
-    const std::int32_t* sums =
-        sums_ + 16 * kVectors * (static_cast<std::size_t>(tile_) * kTileRows + begin);
-    if (kind_ == OutputStage::Kind::kInt32) {
-      store_sums(sums, begin, end);
-      return;
-    }
-    if (kind_ != OutputStage::Kind::kUInt8) {
-      store_slowly(sums, begin, end);
-      return;
-    }
-    auto* y = reinterpret_cast<std::uint8_t*>(y_[tile_]) + begin * stride_;
-    const ScalesInRegisters<kVectors> scales(block_);
-    for (std::size_t pixel = begin; pixel < end; pixel += kStep) {
-      __m512i values[kStep * kVectors];
-#pragma GCC unroll 4
-      for (std::size_t i = 0; i < kStep * kVectors; ++i) {
-        values[i] =
-            _mm512_add_epi32(scales.offsets[i % kVectors], _mm512_load_si512(sums + 16 * i));
-      }
-      packer_.store(values, scales, static_cast<int>(end - pixel), y, stride_);
-      sums += 16 * kVectors * kStep;
-      y += kStep * stride_;
-    }
-  }
-
-  // The tiles begin at zero: loading the offsets into them takes longer than adding them here,
-  // above all while another hardware thread of the core loads as well.
-  PYQUANT_INLINE __m512i with_offsets(const std::int32_t* sums, std::size_t vector) const {
-    return _mm512_add_epi32(_mm512_load_si512(sums),
-                            _mm512_load_si512(block_.offsets + 16 * vector));
-  }
-
-  PYQUANT_INLINE void store_sums(const std::int32_t* sums, std::size_t begin,
-                                 std::size_t end) const {
-    for (std::size_t pixel = begin; pixel < end; ++pixel, sums += 16 * kVectors) {
-      auto* y = reinterpret_cast<std::int32_t*>(y_[tile_]) + pixel * stride_;
-#pragma GCC unroll 4
-      for (std::size_t i = 0; i < kVectors; ++i) {
-        _mm512_storeu_si512(y + 16 * i, with_offsets(sums + 16 * i, i));
-      }
-    }
-  }
-
-  __attribute__((noinline)) void store_slowly(const std::int32_t* sums, std::size_t begin,
-                                              std::size_t end) const {
-    const std::size_t size = layout_.output.output_bytes();
-    for (std::size_t pixel = begin; pixel < end; ++pixel, sums += 16 * kVectors) {
-      alignas(64) std::int32_t values[16 * kVectors];
-#pragma GCC unroll 4
-      for (std::size_t i = 0; i < kVectors; ++i) {
-        _mm512_store_si512(values + 16 * i, with_offsets(sums + 16 * i, i));
-      }
-      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors,
-                               block_.channels, y_[tile_] + pixel * stride_ * size);
-    }
-  }
-
   const ConvLayout& layout_;
   const ConvBlock& block_;
-  Packer<kVectors, kPostOp> packer_;
-  OutputStage::Kind kind_;
-  std::size_t stride_;
-  std::size_t pixels_;  // of a tile
-  char* y_[2] = {};
-  std::size_t first_[2] = {};
-  int count_ = 0, tile_ = 0;
-  std::size_t pixel_ = 0;
-  const std::int32_t* sums_ = nullptr;
 };
 
-// Calls function.operator()<vectors of the block>().
-template <typename Function>
-void with_vectors(const ConvBlock& block, Function function) {
-  switch (block.vectors) {
-    case 1:
-      return function.template operator()<1>();
-    case 2:
-      return function.template operator()<2>();
-    case 3:
-      return function.template operator()<3>();
-    default:
-      return function.template operator()<4>();
+// Of two tiles, one after the other.
+template <int kVectors, typename Store>
+class PendingStores {
+ public:
+  PYQUANT_INLINE PendingStores(const ConvLayout& layout, const ConvBlock& block,
+                               std::size_t tile_pixels)
+      : store_(layout, block),
+        pixel_bytes_(layout.output_stride * layout.output.output_bytes()),
+        tile_pixels_(tile_pixels) {}
+
+  // int32 sums of two tiles, [tile][pixel][vector][lane] with 16 pixels a tile; behind the last one
+  // are more, which are read where a store takes several pixels, and not used.
+  static constexpr std::size_t kSums = 2 * kTileRows * 16 * kVectors;
+  static constexpr std::size_t kSumsSlack = (Store::kPixels - 1) * std::size_t{16 * kVectors};
+
+  // How far to advance in each of `times` equal parts of the work.
+  std::size_t share(std::size_t times) const {
+    return divide_up(2 * divide_up(tile_pixels_, Store::kPixels), times);
   }
-}
+
+  // The first `count` of two tiles are stored next. What was pending must be finished.
+  PYQUANT_INLINE void start(const TileInput (&tiles)[2], int count, const std::int32_t* sums) {
+    sums_ = sums + 16 * kVectors * tiles[0].first;
+    y_ = tiles[0].y + tiles[0].first * pixel_bytes_;
+    left_ = count > 0 ? static_cast<int>(tile_pixels_ - tiles[0].first) : 0;
+    second_sums_ = sums + 16 * kVectors * (kTileRows + tiles[1].first);
+    second_y_ = tiles[1].y + tiles[1].first * pixel_bytes_;
+    second_left_ = count > 1 ? static_cast<int>(tile_pixels_ - tiles[1].first) : 0;
+  }
+
+  PYQUANT_INLINE void advance(std::size_t steps) {
+    for (; steps != 0; --steps) {
+      if (left_ <= 0) {
+        if (second_left_ <= 0) {
+          return;
+        }
+        sums_ = second_sums_;
+        y_ = second_y_;
+        left_ = second_left_;
+        second_left_ = 0;
+      }
+      store_(sums_, left_, y_);
+      sums_ += 16 * kVectors * Store::kPixels;
+      y_ += Store::kPixels * pixel_bytes_;
+      left_ -= Store::kPixels;
+    }
+  }
+
+  PYQUANT_INLINE void finish() { advance(2 * kTileRows); }
+
+ private:
+  Store store_;
+  std::size_t pixel_bytes_;
+  std::size_t tile_pixels_;
+  // Of each tile the pixels that are left.
+  int left_ = 0, second_left_ = 0;
+  const std::int32_t* sums_ = nullptr;
+  const std::int32_t* second_sums_ = nullptr;
+  char* y_ = nullptr;
+  char* second_y_ = nullptr;
+};
 
 }  // namespace
 }  // namespace pyquant::amx

@@ -58,5 +58,41 @@ struct TileInput {
   std::size_t first;  // pixel to be stored
 };
 
+// The tiles of some rows of outputs, one after the other.
+class TileSequence {
+ public:
+  TileSequence(const ConvLayout& layout, const Tiling& tiling, const std::uint8_t* x,
+               std::size_t row_pixels, char* y)
+      : x_(x),
+        y_(y),
+        row_stride_(layout.row_stride),
+        pixel_stride_(layout.pixel_stride),
+        output_bytes_(layout.output_stride * layout.output.output_bytes()),
+        row_pixels_(row_pixels),
+        tile_pixels_(tiling.pixels) {}
+
+  TileInput next() {
+    const std::size_t last = row_pixels_ - tile_pixels_;
+    const std::size_t pixel = next_ < last ? next_ : last;
+    const TileInput tile = {x_ + static_cast<std::ptrdiff_t>(pixel) * pixel_stride_,
+                            y_ + pixel * output_bytes_, next_ - pixel};
+    next_ += tile_pixels_;
+    if (next_ >= row_pixels_) {
+      next_ = 0;
+      x_ += row_stride_;
+      y_ += row_pixels_ * output_bytes_;
+    }
+    return tile;
+  }
+
+ private:
+  const std::uint8_t* x_;  // of the row
+  char* y_;
+  std::ptrdiff_t row_stride_, pixel_stride_;
+  std::size_t output_bytes_;  // of a pixel
+  std::size_t row_pixels_, tile_pixels_;
+  std::size_t next_ = 0;  // pixel that no tile has yet
+};
+
 }  // namespace
 }  // namespace pyquant::amx
