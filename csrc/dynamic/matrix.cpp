@@ -122,7 +122,9 @@ void DynamicMatrix::multiply(const QuantizedRows& x, std::size_t rows, Range blo
     for (std::size_t row = 0; row < rows; row += kSumRows) {
       const std::size_t count = std::min(kSumRows, rows - row);
       ConvBlock block = packed_.block(static_cast<std::size_t>(index));
-      kernels_.convolve(layout, block, x.inputs + row * row_bytes_, 1, count, sums);
+      block.x = x.inputs + row * row_bytes_;
+      block.y = sums;
+      kernels_.convolve(layout, &block, 1, 1, count);
       kernels_.dynamic->dequantize_rows(sums, lanes.lanes(), count, x.qparams + row, constants,
                                         std::min(lanes.lanes(), outputs_ - first),
                                         y + row * y_stride + first, y_stride);

@@ -60,7 +60,20 @@ struct ConvBlock {
   // kernel advances `prefetch` up to `prefetch_end`.
   const std::int8_t* prefetch;
   const std::int8_t* prefetch_end;
+
+  const std::uint8_t* x;  // the input of the first pixel
+  void* y;                // the block's first channel of it: uint8, float32 or int32
 };
+
+// The table's `convolve` of an instruction set that takes one block after the other. Of internal
+// linkage, as lane_channel.
+template <auto kConvolveBlock>
+static void convolve_each(const ConvLayout& layout, ConvBlock* blocks, std::size_t count,
+                          std::size_t rows, std::size_t pixels) {
+  for (ConvBlock* block = blocks; block != blocks + count; ++block) {
+    kConvolveBlock(layout, *block, block->x, rows, pixels, block->y);
+  }
+}
 
 // Up to 4 vectors of channels of a depthwise convolution. It reads columns of interleaved rows: a
 // column is `groups` times [vector][lane][4 bytes], the 4 bytes being the same channel of

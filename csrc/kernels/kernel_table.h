@@ -142,10 +142,10 @@ struct KernelTable {
   // Whether they take OutputStage::float_sums.
   bool takes_float_sums = false;
 
-  // `rows` rows of `pixels` outputs, from the input of the first pixel. y: the block's first
-  // channel of the first pixel, uint8, float32 or int32; a row begins where the one before it ends.
-  void (*convolve)(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                   std::size_t rows, std::size_t pixels, void* y);
+  // `rows` rows of `pixels` outputs of each of `count` blocks; a row begins where the one before it
+  // ends.
+  void (*convolve)(const ConvLayout& layout, ConvBlock* blocks, std::size_t count, std::size_t rows,
+                   std::size_t pixels);
 
   // Makes `count` columns (see DepthwiseBlock) from step_inputs * groups rows of pixels,
   // pixel_stride bytes apart, of which the first `channels` bytes are read. The strips begin

@@ -173,8 +173,8 @@ void mutate_attributes(Random& random, fb::ProgramT& program) {
   }
   if (auto* pool = node.op.AsAdaptiveAvgPool2d()) {
     (one_in(random, 2) ? pool->output_h : pool->output_w) = some_int(random);
-  } else if (auto* pool = node.op.AsAdaptiveMaxPool2d()) {
-    (one_in(random, 2) ? pool->output_h : pool->output_w) = some_int(random);
+  } else if (auto* max_pool = node.op.AsAdaptiveMaxPool2d()) {
+    (one_in(random, 2) ? max_pool->output_h : max_pool->output_w) = some_int(random);
   } else if (auto* pad = node.op.AsPad()) {
     std::int32_t* const sides[] = {&pad->top, &pad->left, &pad->bottom, &pad->right};
     *sides[below(random, 4)] = one_in(random, 2) ? some_int(random) : -(some_int(random) % 8);
@@ -340,7 +340,7 @@ void repair_shapes(fb::ProgramT& program) {
 // Names tell tensors apart, for repair_shapes.
 void name_tensors(fb::ProgramT& program) {
   for (std::size_t i = 0; i < program.tensors.size(); ++i) {
-    program.tensors[i]->name = "t" + std::to_string(i);
+    program.tensors[i]->name = std::to_string(i);
   }
 }
 

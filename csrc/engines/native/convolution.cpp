@@ -68,6 +68,7 @@ class BoundConvolution final : public BoundKernel {
     pixels_ = flat_ ? pixels : images_.out_w;
     units_ = flat_ ? divide_up(pixels, kFlatPixels) : pixels / images_.out_w;
     plan_layout();
+    blocks_.resize(weights_.blocks().size() * static_cast<std::size_t>(threads));
     split_blocks_ = threads > 1 && prefers_blocks(threads);
     plan_bands(threads);
   }
@@ -94,14 +95,13 @@ class BoundConvolution final : public BoundKernel {
       }
       auto* copy = reinterpret_cast<std::uint8_t*>(args.scratch) +
                    static_cast<std::size_t>(thread) * copy_bytes_;
+      const std::span own = {blocks_.data() + thread * blocks + mine.begin,
+                             blocks_.data() + thread * blocks + mine.end};
       for (std::int64_t begin = units.begin; begin < units.end;) {
         const Range band = {begin, band_end(begin, units.end)};
         const std::uint8_t* x =
             read_band(static_cast<const std::uint8_t*>(args.inputs[0]), band, copy);
-        for (std::int64_t block = mine.begin; block < mine.end; ++block) {
-          const bool last = block + 1 == mine.end && band.end == units.end;
-          run_block(static_cast<std::size_t>(block), band, x, args.output, last);
-        }
+        run_blocks(own, mine.begin, band, x, args.output, band.end == units.end);
         begin = band.end;
       }
     });
@@ -256,24 +256,28 @@ class BoundConvolution final : public BoundKernel {
            x, pixels, copy);
   }
 
-  void run_block(std::size_t index, Range band, const std::uint8_t* x, void* output,
-                 bool last) const {
-    const WeightBlock& weights = weights_.blocks()[index];
-    ConvBlock block = weights_.block(index);
-    if (last && !next_weights_.empty()) {
-      block.prefetch = reinterpret_cast<const std::int8_t*>(next_weights_.data());
-      block.prefetch_end = block.prefetch + next_weights_.size();
-    }
+  // blocks: to be filled with those from `first` on.
+  void run_blocks(std::span<ConvBlock> blocks, std::int64_t first, Range band,
+                  const std::uint8_t* x, void* output, bool last) const {
     const Range pixels =
         flat_ ? flat_pixels(band) : Range{band.begin * pixels_, band.end * pixels_};
     const std::int64_t rows = flat_ ? 1 : band.end - band.begin;
-    auto* y =
-        static_cast<std::byte*>(output) +
-        static_cast<std::size_t>(pixels.begin * layer_.out_channels + weights.lanes.first_channel) *
-            layer_.output_size;
-    layer_.kernels.convolve(layout_, block, x + weights.first_input * layer_.input_bytes(),
-                            static_cast<std::size_t>(rows),
-                            static_cast<std::size_t>((pixels.end - pixels.begin) / rows), y);
+    auto index = static_cast<std::size_t>(first);
+    for (ConvBlock& block : blocks) {
+      const WeightBlock& weights = weights_.blocks()[index];
+      block = weights_.block(index++);
+      block.x = x + weights.first_input * layer_.input_bytes();
+      block.y = static_cast<std::byte*>(output) +
+                static_cast<std::size_t>(pixels.begin * layer_.out_channels +
+                                         weights.lanes.first_channel) *
+                    layer_.output_size;
+    }
+    if (last && !next_weights_.empty()) {
+      blocks.back().prefetch = reinterpret_cast<const std::int8_t*>(next_weights_.data());
+      blocks.back().prefetch_end = blocks.back().prefetch + next_weights_.size();
+    }
+    layer_.kernels.convolve(layout_, blocks.data(), blocks.size(), static_cast<std::size_t>(rows),
+                            static_cast<std::size_t>((pixels.end - pixels.begin) / rows));
   }
 
   const ConvLayer& layer_;
@@ -286,7 +290,8 @@ class BoundConvolution final : public BoundKernel {
   std::int64_t row_bytes_ = 0;  // of what the kernel reads, if not gathered
   std::vector<std::ptrdiff_t> taps_;
   ConvLayout layout_{};
-  bool split_blocks_ = false;  // between threads, else units are
+  std::vector<ConvBlock> blocks_;  // [thread][block]
+  bool split_blocks_ = false;      // between threads, else units are
   std::int64_t band_units_ = 0;
   std::size_t copy_bytes_ = 0, scratch_bytes_ = 0;
   std::span<const std::byte> next_weights_;

@@ -126,7 +126,9 @@ ConvBlock PackedWeights::block(std::size_t index) const {
           block.lanes.vectors,
           block.lanes.channels,
           weights + blocks_[next].weights,
-          weights + blocks_[next].weights + block_bytes(blocks_[next])};
+          weights + blocks_[next].weights + block_bytes(blocks_[next]),
+          nullptr,
+          nullptr};
 }
 
 }  // namespace pyquant::native

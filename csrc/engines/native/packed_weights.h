@@ -40,7 +40,8 @@ class PackedWeights {
 
   std::size_t bytes() const { return memory_.size(); }
   std::span<const std::byte> block_memory(std::size_t index) const;
-  // What `convolve` needs of a block. The block after it is fetched while it is being read.
+  // What `convolve` needs of a block but x and y. The block after it is fetched while it is being
+  // read.
   ConvBlock block(std::size_t index) const;
 
  private:

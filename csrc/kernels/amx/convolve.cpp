@@ -86,9 +86,10 @@ PYQUANT_INLINE void multiply(const Operands& operands, Pending& pending, std::si
   }
 }
 
+// Blocks of kVectors vectors; the stores of one go on while the next is multiplied.
 template <int kVectors, typename Store>
-void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& block,
-                    const std::uint8_t* x, std::size_t rows, std::size_t pixels, char* y) {
+void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvBlock* blocks,
+                     std::size_t block_count, std::size_t rows, std::size_t pixels) {
   using Pending = PendingStores<kVectors, Store>;
   using Last = Accumulators<kVectors, kVectors <= 2 ? 0 : 2>;
   // Of the tiles being multiplied and of those before, which are stored meanwhile.
@@ -97,11 +98,18 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
   std::int32_t* previous = sums + Pending::kSums;
   TileInput tiles[2] = {}, previous_tiles[2] = {};
   int previous_count = 0;
-  Pending pending(layout, block, tiling.pixels);
+  const ConvBlock* block = blocks;
+  const ConvBlock* previous_block = blocks;
+  Pending pending(layout, *block, tiling.pixels);
   const std::size_t share = pending.share(2 * kVectors * layout.tap_count * tiling.chunks);
-  const std::int8_t* next = block.prefetch;
+  const std::size_t tile_count = rows * tiling.tiles_in_row;
+  // Times that weights are fetched while a block is multiplied.
+  const std::size_t fetches = divide_up(tile_count, 2) * divide_up(std::size_t{kVectors}, 2) *
+                              layout.tap_count * tiling.chunks;
+  const std::int8_t* next = nullptr;
+  std::size_t lines = 0;
   const auto prefetch = [&]() __attribute__((always_inline)) {
-    for (std::size_t line = 0; line < tiling.prefetched_lines; ++line, next += 64) {
+    for (std::size_t line = 0; line < lines; ++line, next += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
     }
   };
@@ -111,11 +119,11 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
       [&]<int kFirst, typename Stored>(std::int32_t* stored) __attribute__((always_inline)) {
         Operands operands = {{tiles[0].x + layout.taps[0], tiles[1].x + layout.taps[0]},
                              layout.pixel_stride,
-                             block.weights + 64 * kFirst};
+                             block->weights + 64 * kFirst};
         prefetch();
         multiply<kVectors, kFirst, Stored>(operands, pending, share, stored);
         if constexpr (kFirst == 0) {
-          pending.start(previous_tiles, previous_count, stored);
+          pending.start(*previous_block, previous_tiles, previous_count, stored);
         }
         std::size_t chunk = 1;
         for (std::size_t tap = 0; tap < layout.tap_count; ++tap, chunk = 0) {
@@ -131,34 +139,38 @@ void convolve_block(const ConvLayout& layout, const Tiling& tiling, ConvBlock& b
           }
         }
       };
-  TileSequence sequence(layout, tiling, x, pixels, y);
-  for (std::size_t left = rows * tiling.tiles_in_row; left != 0;) {
-    const int count = left == 1 ? 1 : 2;
-    left -= static_cast<std::size_t>(count);
-    tiles[0] = sequence.next();
-    tiles[1] = count == 1 ? tiles[0] : sequence.next();  // a single one is multiplied twice
-    multiply_all.template operator()<0, Last>(previous);
-    if constexpr (kVectors > 2) {
-      multiply_all.template operator()<2, Accumulators<kVectors, 0>>(current);
+  for (; block != blocks + block_count; ++block) {
+    next = block->prefetch;
+    lines = divide_up(static_cast<std::size_t>(block->prefetch_end - next) / 64, fetches);
+    TileSequence sequence(layout, tiling, block->x, pixels, static_cast<char*>(block->y));
+    for (std::size_t left = tile_count; left != 0;) {
+      const int count = left == 1 ? 1 : 2;
+      left -= static_cast<std::size_t>(count);
+      tiles[0] = sequence.next();
+      tiles[1] = count == 1 ? tiles[0] : sequence.next();  // a single one is multiplied twice
+      multiply_all.template operator()<0, Last>(previous);
+      if constexpr (kVectors > 2) {
+        multiply_all.template operator()<2, Accumulators<kVectors, 0>>(current);
+      }
+      previous_tiles[0] = tiles[0];
+      previous_tiles[1] = tiles[1];
+      previous_count = count;
+      previous_block = block;
+      std::int32_t* stored = previous;
+      previous = current;
+      current = stored;
     }
-    previous_tiles[0] = tiles[0];
-    previous_tiles[1] = tiles[1];
-    previous_count = count;
-    std::int32_t* stored = previous;
-    previous = current;
-    current = stored;
   }
   pending.finish();
   Last::template store_from<0>(previous);
-  pending.start(previous_tiles, previous_count, previous);
+  pending.start(*previous_block, previous_tiles, previous_count, previous);
   pending.finish();
-  block.prefetch = next < block.prefetch_end ? next : block.weights;
 }
 
-// Calls function.operator()<vectors of the block>().
+// Calls function.operator()<vectors>().
 template <typename Function>
-void with_vectors(const ConvBlock& block, Function function) {
-  switch (block.vectors) {
+void with_vectors(std::size_t vectors, Function function) {
+  switch (vectors) {
     case 1:
       return function.template operator()<1>();
     case 2:
@@ -172,27 +184,33 @@ void with_vectors(const ConvBlock& block, Function function) {
 
 }  // namespace
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
-              std::size_t pixels, void* y) {
-  Tiling tiling(layout, pixels);
+void convolve(const ConvLayout& layout, ConvBlock* blocks, std::size_t count, std::size_t rows,
+              std::size_t pixels) {
+  const Tiling tiling(layout, rows, pixels);
   if (!tiling.worthwhile) {
-    avx512_vnni::convolve(layout, block, x, rows, pixels, y);
+    convolve_each<avx512_vnni::convolve_block>(layout, blocks, count, rows, pixels);
     return;
   }
   configure(tiling);
-  tiling.spread_prefetch(block, divide_up(rows * tiling.tiles_in_row, 2) *
-                                    divide_up(block.vectors, 2) * layout.tap_count * tiling.chunks);
-  const auto run = [&]<int kVectors, typename Store>() {
-    convolve_block<kVectors, Store>(layout, tiling, block, x, rows, pixels, static_cast<char*>(y));
-  };
-  with_vectors(block, [&]<int kVectors>() {
-    if (layout.output.kind != OutputStage::Kind::kUInt8) {
-      return run.template operator()<kVectors, StoreOther<kVectors>>();
+  for (ConvBlock* end = blocks + count; blocks != end;) {
+    const std::size_t vectors = blocks->vectors;
+    std::size_t equal = 1;
+    while (blocks + equal != end && blocks[equal].vectors == vectors) {
+      ++equal;
     }
-    avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
-      run.template operator()<kVectors, StoreBytes<kVectors, kPostOp>>();
+    const auto run = [&]<int kVectors, typename Store>() {
+      convolve_blocks<kVectors, Store>(layout, tiling, blocks, equal, rows, pixels);
+    };
+    with_vectors(vectors, [&]<int kVectors>() {
+      if (layout.output.kind != OutputStage::Kind::kUInt8) {
+        return run.template operator()<kVectors, StoreOther<kVectors>>();
+      }
+      avx512_vnni::with_post_op(layout.output, [&]<PostOp kPostOp>() {
+        run.template operator()<kVectors, StoreBytes<kVectors, kPostOp>>();
+      });
     });
-  });
+    blocks += equal;
+  }
   release_tiles();
 }
 

@@ -6,8 +6,8 @@
 
 namespace pyquant::amx {
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
-              std::size_t pixels, void* y);
+void convolve(const ConvLayout& layout, ConvBlock* blocks, std::size_t count, std::size_t rows,
+              std::size_t pixels);
 
 std::size_t multiply_adds(std::size_t loops);
 

@@ -52,9 +52,19 @@ class StoreBytes {
   static constexpr int kPixels = avx512_vnni::kPixelsInStore<kVectors>;
 
   PYQUANT_INLINE StoreBytes(const ConvLayout& layout, const ConvBlock& block)
-      : scales_(block),
+      : block_(&block),
+        scales_(block),
         packer_(layout.output, block.channels),
         pixel_stride_(layout.output_stride) {}
+
+  // From now on.
+  PYQUANT_INLINE void use(const ConvBlock& block) {
+    if (&block != block_) {
+      block_ = &block;
+      scales_ = ScalesInRegisters<kVectors>(block);
+      packer_.set_channels(block.channels);
+    }
+  }
 
   // sums: [pixel][vector][lane] of kPixels pixels, the first `count` of which are stored. The tiles
   // begin at zero: loading the offsets into them takes longer than adding them here.
@@ -67,6 +77,7 @@ class StoreBytes {
   }
 
  private:
+  const ConvBlock* block_;
   ScalesInRegisters<kVectors> scales_;
   Packer<kVectors, kPostOp> packer_;
   std::size_t pixel_stride_;
@@ -78,7 +89,9 @@ class StoreOther {
  public:
   static constexpr int kPixels = 1;
 
-  StoreOther(const ConvLayout& layout, const ConvBlock& block) : layout_(layout), block_(block) {}
+  StoreOther(const ConvLayout& layout, const ConvBlock& block) : layout_(layout), block_(&block) {}
+
+  void use(const ConvBlock& block) { block_ = &block; }
 
   void operator()(const std::int32_t* sums, int /*count*/, char* y) const {
     alignas(64) std::int32_t values[16 * kVectors];
@@ -86,18 +99,18 @@ class StoreOther {
     std::int32_t* target = raw ? reinterpret_cast<std::int32_t*>(y) : values;
     unrolled<kVectors>([&]<int i>() {
       _mm512_storeu_si512(target + 16 * i,
-                          _mm512_add_epi32(_mm512_load_si512(block_.offsets + 16 * i),
+                          _mm512_add_epi32(_mm512_load_si512(block_->offsets + 16 * i),
                                            _mm512_load_si512(sums + 16 * i)));
     });
     if (!raw) {
-      avx512_vnni::store_pixel(layout_.output, values, block_.multipliers, kVectors,
-                               block_.channels, y);
+      avx512_vnni::store_pixel(layout_.output, values, block_->multipliers, kVectors,
+                               block_->channels, y);
     }
   }
 
  private:
   const ConvLayout& layout_;
-  const ConvBlock& block_;
+  const ConvBlock* block_;
 };
 
 // Of two tiles, one after the other.
@@ -120,8 +133,10 @@ class PendingStores {
     return divide_up(2 * divide_up(tile_pixels_, Store::kPixels), times);
   }
 
-  // The first `count` of two tiles are stored next. What was pending must be finished.
-  PYQUANT_INLINE void start(const TileInput (&tiles)[2], int count, const std::int32_t* sums) {
+  // The first `count` of two tiles of a block are stored next. What was pending must be finished.
+  PYQUANT_INLINE void start(const ConvBlock& block, const TileInput (&tiles)[2], int count,
+                            const std::int32_t* sums) {
+    store_.use(block);
     sums_ = sums + 16 * kVectors * tiles[0].first;
     y_ = tiles[0].y + tiles[0].first * pixel_bytes_;
     left_ = count > 0 ? static_cast<int>(tile_pixels_ - tiles[0].first) : 0;

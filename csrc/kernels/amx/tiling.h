@@ -24,14 +24,17 @@ constexpr std::size_t kLeastSteps = 4;
 struct Tiling {
   std::size_t pixels;  // of a tile
   std::size_t tiles_in_row;
-  std::size_t steps;                 // of an input tile
-  std::size_t chunks;                // input tiles in a run
-  std::size_t prefetched_lines = 0;  // of the next block's weights, per input tile or group
+  std::size_t steps;   // of an input tile
+  std::size_t chunks;  // input tiles in a run
   bool worthwhile;
 
-  Tiling(const ConvLayout& layout, std::size_t row_pixels)
+  Tiling(const ConvLayout& layout, std::size_t rows, std::size_t row_pixels)
       : tiles_in_row(divide_up(row_pixels, kTileRows)) {
+    if (rows == 1 && tiles_in_row > 2) {
+      tiles_in_row += tiles_in_row % 2;  // two are multiplied at a time; smaller ones take less
+    }
     pixels = divide_up(row_pixels, tiles_in_row);
+    tiles_in_row = divide_up(row_pixels, pixels);
     // Input tiles are equal parts of a run, so that none reaches beyond it.
     steps = layout.steps < kTileSteps ? layout.steps : kTileSteps;
     while (layout.steps % steps != 0) {
@@ -42,13 +45,6 @@ struct Tiling {
     // fewer.
     const std::size_t cycles = pixels < 8 ? 8 : pixels;
     worthwhile = 2 * cycles < steps * pixels && layout.tap_count * layout.steps >= kLeastSteps;
-  }
-
-  // So many lines that all of the next block's weights are fetched in `times` equal parts of this
-  // one.
-  void spread_prefetch(const ConvBlock& block, std::size_t times) {
-    const auto bytes = static_cast<std::size_t>(block.prefetch_end - block.prefetch);
-    prefetched_lines = divide_up(bytes / 64, times);
   }
 };
 

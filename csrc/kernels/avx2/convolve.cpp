@@ -4,8 +4,8 @@
 
 namespace pyquant::avx2 {
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
-              std::size_t pixels, void* y) {
+void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
+                    std::size_t rows, std::size_t pixels, void* y) {
   convolve_tiles<MultiplyWords>(layout, block, x, rows, pixels, y);
 }
 

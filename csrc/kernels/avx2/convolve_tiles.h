@@ -206,7 +206,7 @@ struct Tiles<Multiply, kVectors, Indices<kIndex...>> {
   static constexpr TileFunction kFunctions[] = {convolve_tile<Multiply, kVectors, kIndex + 1>...};
 };
 
-// The table's `convolve`.
+// One block; see convolve_each.
 template <typename Multiply>
 void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
                     std::size_t rows, std::size_t pixels, void* y) {

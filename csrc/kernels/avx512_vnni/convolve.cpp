@@ -205,8 +205,8 @@ constexpr const TileFunction* kTiles[] = {
 
 }  // namespace
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
-              std::size_t pixels, void* y) {
+void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
+                    std::size_t rows, std::size_t pixels, void* y) {
   const TileFunction* functions = kTiles[block.vectors - 1];
   const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
   const std::size_t size = layout.output.output_bytes();

@@ -172,8 +172,11 @@ struct Packer : PostOpConstants<kPostOp> {
         zero_point(_mm512_set1_epi16(static_cast<short>(output.range.zero_point))),
         low(_mm512_set1_epi8(static_cast<char>(output.range.low))),
         high(_mm512_set1_epi8(static_cast<char>(output.range.high))),
-        channels(~__mmask64{0} >> (64 - channel_count)),
-        plain(fills_bytes(output.range)) {}
+        plain(fills_bytes(output.range)) {
+    set_channels(channel_count);
+  }
+
+  PYQUANT_INLINE void set_channels(std::size_t count) { channels = ~__mmask64{0} >> (64 - count); }
 
   template <bool kFloatSums, typename Scales>
   static PYQUANT_INLINE __m512 scale(__m512i accumulator, const Scales& scales, int vector) {

@@ -30,7 +30,7 @@ constexpr KernelTable table(bool vbmi) {
       .adds_residuals = true,
       .looks_up_tables = vbmi,
       .takes_float_sums = true,
-      .convolve = convolve,
+      .convolve = convolve_each<convolve_block>,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
       .slide_depthwise = slide_depthwise,

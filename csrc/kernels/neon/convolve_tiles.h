@@ -122,7 +122,7 @@ constexpr TileFunction kTiles[kMaxPixels] = {
     convolve_tile<Multiply, kVectors, 1>, convolve_tile<Multiply, kVectors, 2>,
     convolve_tile<Multiply, kVectors, 3>, convolve_tile<Multiply, kVectors, 4>};
 
-// The table's `convolve`.
+// One block; see convolve_each.
 template <typename Multiply>
 void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
                     std::size_t rows, std::size_t pixels, void* y) {

@@ -4,8 +4,8 @@
 
 namespace pyquant::neon_dotprod {
 
-void convolve(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x, std::size_t rows,
-              std::size_t pixels, void* y) {
+void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
+                    std::size_t rows, std::size_t pixels, void* y) {
   neon::convolve_tiles<MultiplyBytes>(layout, block, x, rows, pixels, y);
 }
 
