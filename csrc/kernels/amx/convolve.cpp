@@ -7,8 +7,6 @@
 // registers until the next ones need these, each for one multiplication, and only then go to
 // memory, from where PendingStores takes them (a third of the time less than storing all four at
 // the end, with 96 inputs).
-#include <type_traits>
-
 #include "kernels/amx/kernels.h"
 #include "kernels/amx/pending_stores.h"
 #include "kernels/amx/tile_registers.h"
@@ -52,6 +50,10 @@ struct Accumulators {
   }
 };
 
+struct NoAccumulators {
+  static constexpr int kParts = 0;
+};
+
 // What one input tile of each of two tiles of pixels is multiplied with.
 struct Operands {
   const std::uint8_t* x[2];
@@ -59,8 +61,8 @@ struct Operands {
   const std::int8_t* weights;  // of the first vector
 };
 
-// Adds the products to the accumulators of kFirst from kPart on. If Stored is not void, they begin
-// at zero, and the Accumulators that were in these registers are stored to `stored`.
+// Adds the products to the accumulators of kFirst from kPart on. With Stored, which were in these
+// registers and go to `stored`, they begin at zero.
 template <int kVectors, int kFirst, typename Stored, int kPart = 0, typename Pending>
 PYQUANT_INLINE void multiply(const Operands& operands, Pending& pending, std::size_t share,
                              std::int32_t* stored) {
@@ -74,14 +76,14 @@ PYQUANT_INLINE void multiply(const Operands& operands, Pending& pending, std::si
     if constexpr (kTile == 0) {
       load_tile<6 + kVector>(operands.weights + 64 * kVector, 64 * kVectors);
     }
-    if constexpr (!std::is_void_v<Stored>) {
+    if constexpr (Stored::kParts != 0) {
       Stored::template store<kPart>(stored);
       zero_tile<kPart>();
     }
     multiply_tiles<kPart, 4 + kTile, 6 + kVector>();
     pending.advance(share);
     multiply<kVectors, kFirst, Stored, kPart + 1>(operands, pending, share, stored);
-  } else if constexpr (!std::is_void_v<Stored>) {
+  } else if constexpr (Stored::kParts != 0) {
     Stored::template store_from<kPart>(stored);
   }
 }
@@ -133,7 +135,7 @@ void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvB
           for (; chunk < tiling.chunks; ++chunk) {
             operands.weights += 64 * kVectors * tiling.steps;
             prefetch();
-            multiply<kVectors, kFirst, void>(operands, pending, share, nullptr);
+            multiply<kVectors, kFirst, NoAccumulators>(operands, pending, share, nullptr);
             operands.x[0] += 4 * tiling.steps;
             operands.x[1] += 4 * tiling.steps;
           }
