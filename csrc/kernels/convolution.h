@@ -56,13 +56,13 @@ struct ConvBlock {
   const float* shifts;            // [vector][lane]: -2^23 * multiplier; null without float_sums
   std::size_t vectors, channels;  // channels <= vector_channels * vectors are stored
 
-  // The weights that the next block reads: fetched into the cache while this one multiplies. The
-  // kernel advances `prefetch` up to `prefetch_end`.
+  // The weights that the next block reads: fetched into the cache while this one multiplies. A
+  // kernel may advance `prefetch`, up to `prefetch_end`.
   const std::int8_t* prefetch;
   const std::int8_t* prefetch_end;
 
-  const std::uint8_t* x;  // the input of the first pixel
-  void* y;                // the block's first channel of it: uint8, float32 or int32
+  const std::uint8_t* x = nullptr;  // the input of the first pixel
+  void* y = nullptr;                // the block's first channel of it: uint8, float32 or int32
 };
 
 // The table's `convolve` of an instruction set that takes one block after the other. Of internal
@@ -71,7 +71,7 @@ template <auto kConvolveBlock>
 static void convolve_each(const ConvLayout& layout, ConvBlock* blocks, std::size_t count,
                           std::size_t rows, std::size_t pixels) {
   for (ConvBlock* block = blocks; block != blocks + count; ++block) {
-    kConvolveBlock(layout, *block, block->x, rows, pixels, block->y);
+    kConvolveBlock(layout, *block, rows, pixels);
   }
 }
 

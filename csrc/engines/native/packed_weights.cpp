@@ -126,9 +126,7 @@ ConvBlock PackedWeights::block(std::size_t index) const {
           block.lanes.vectors,
           block.lanes.channels,
           weights + blocks_[next].weights,
-          weights + blocks_[next].weights + block_bytes(blocks_[next]),
-          nullptr,
-          nullptr};
+          weights + blocks_[next].weights + block_bytes(blocks_[next])};
 }
 
 }  // namespace pyquant::native

@@ -98,11 +98,8 @@ void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvB
   alignas(64) std::int32_t sums[2 * Pending::kSums + Pending::kSumsSlack];
   std::int32_t* current = sums;
   std::int32_t* previous = sums + Pending::kSums;
-  TileInput tiles[2] = {}, previous_tiles[2] = {};
-  int previous_count = 0;
-  const ConvBlock* block = blocks;
-  const ConvBlock* previous_block = blocks;
-  Pending pending(layout, *block, tiling.pixels);
+  TilePair pair = {blocks}, previous_pair = {blocks};
+  Pending pending(layout, *blocks, tiling.pixels);
   const std::size_t share = pending.share(2 * kVectors * layout.tap_count * tiling.chunks);
   const std::size_t tile_count = rows * tiling.tiles_in_row;
   // Times that weights are fetched while a block is multiplied.
@@ -119,19 +116,20 @@ void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvB
   // before, and `stored` their sums.
   const auto multiply_all =
       [&]<int kFirst, typename Stored>(std::int32_t* stored) __attribute__((always_inline)) {
-        Operands operands = {{tiles[0].x + layout.taps[0], tiles[1].x + layout.taps[0]},
+        const std::uint8_t* const x[2] = {pair.tiles[0].x, pair.tiles[1].x};
+        Operands operands = {{x[0] + layout.taps[0], x[1] + layout.taps[0]},
                              layout.pixel_stride,
-                             block->weights + 64 * kFirst};
+                             pair.block->weights + 64 * kFirst};
         prefetch();
         multiply<kVectors, kFirst, Stored>(operands, pending, share, stored);
         if constexpr (kFirst == 0) {
-          pending.start(*previous_block, previous_tiles, previous_count, stored);
+          pending.start(previous_pair, stored);
         }
         std::size_t chunk = 1;
         for (std::size_t tap = 0; tap < layout.tap_count; ++tap, chunk = 0) {
           const std::size_t offset = 4 * tiling.steps * chunk;
-          operands.x[0] = tiles[0].x + layout.taps[tap] + offset;
-          operands.x[1] = tiles[1].x + layout.taps[tap] + offset;
+          operands.x[0] = x[0] + layout.taps[tap] + offset;
+          operands.x[1] = x[1] + layout.taps[tap] + offset;
           for (; chunk < tiling.chunks; ++chunk) {
             operands.weights += 64 * kVectors * tiling.steps;
             prefetch();
@@ -141,23 +139,21 @@ void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvB
           }
         }
       };
-  for (; block != blocks + block_count; ++block) {
+  for (const ConvBlock* block = blocks; block != blocks + block_count; ++block) {
     next = block->prefetch;
     lines = divide_up(static_cast<std::size_t>(block->prefetch_end - next) / 64, fetches);
     TileSequence sequence(layout, tiling, block->x, pixels, static_cast<char*>(block->y));
     for (std::size_t left = tile_count; left != 0;) {
-      const int count = left == 1 ? 1 : 2;
-      left -= static_cast<std::size_t>(count);
-      tiles[0] = sequence.next();
-      tiles[1] = count == 1 ? tiles[0] : sequence.next();  // a single one is multiplied twice
+      pair.block = block;
+      pair.count = left == 1 ? 1 : 2;
+      pair.tiles[0] = sequence.next();
+      pair.tiles[1] = left == 1 ? pair.tiles[0] : sequence.next();
+      left -= static_cast<std::size_t>(pair.count);
       multiply_all.template operator()<0, Last>(previous);
       if constexpr (kVectors > 2) {
         multiply_all.template operator()<2, Accumulators<kVectors, 0>>(current);
       }
-      previous_tiles[0] = tiles[0];
-      previous_tiles[1] = tiles[1];
-      previous_count = count;
-      previous_block = block;
+      previous_pair = pair;
       std::int32_t* stored = previous;
       previous = current;
       current = stored;
@@ -165,7 +161,7 @@ void convolve_blocks(const ConvLayout& layout, const Tiling& tiling, const ConvB
   }
   pending.finish();
   Last::template store_from<0>(previous);
-  pending.start(*previous_block, previous_tiles, previous_count, previous);
+  pending.start(previous_pair, previous);
   pending.finish();
 }
 

@@ -133,48 +133,50 @@ class PendingStores {
     return divide_up(2 * divide_up(tile_pixels_, Store::kPixels), times);
   }
 
-  // The first `count` of two tiles of a block are stored next. What was pending must be finished.
-  PYQUANT_INLINE void start(const ConvBlock& block, const TileInput (&tiles)[2], int count,
-                            const std::int32_t* sums) {
-    store_.use(block);
-    sums_ = sums + 16 * kVectors * tiles[0].first;
-    y_ = tiles[0].y + tiles[0].first * pixel_bytes_;
-    left_ = count > 0 ? static_cast<int>(tile_pixels_ - tiles[0].first) : 0;
-    second_sums_ = sums + 16 * kVectors * (kTileRows + tiles[1].first);
-    second_y_ = tiles[1].y + tiles[1].first * pixel_bytes_;
-    second_left_ = count > 1 ? static_cast<int>(tile_pixels_ - tiles[1].first) : 0;
+  // The tiles are stored next. What was pending must be finished.
+  PYQUANT_INLINE void start(const TilePair& pair, const std::int32_t* sums) {
+    store_.use(*pair.block);
+    tile_ = rest_of(pair, 0, sums);
+    next_ = rest_of(pair, 1, sums);
   }
 
   PYQUANT_INLINE void advance(std::size_t steps) {
     for (; steps != 0; --steps) {
-      if (left_ <= 0) {
-        if (second_left_ <= 0) {
+      if (tile_.pixels <= 0) {
+        if (next_.pixels <= 0) {
           return;
         }
-        sums_ = second_sums_;
-        y_ = second_y_;
-        left_ = second_left_;
-        second_left_ = 0;
+        tile_ = next_;
+        next_.pixels = 0;
       }
-      store_(sums_, left_, y_);
-      sums_ += 16 * kVectors * Store::kPixels;
-      y_ += Store::kPixels * pixel_bytes_;
-      left_ -= Store::kPixels;
+      store_(tile_.sums, tile_.pixels, tile_.y);
+      tile_.sums += 16 * kVectors * Store::kPixels;
+      tile_.y += Store::kPixels * pixel_bytes_;
+      tile_.pixels -= Store::kPixels;
     }
   }
 
   PYQUANT_INLINE void finish() { advance(2 * kTileRows); }
 
  private:
+  // What is left to be stored of a tile.
+  struct Rest {
+    int pixels = 0;
+    const std::int32_t* sums = nullptr;
+    char* y = nullptr;
+  };
+
+  PYQUANT_INLINE Rest rest_of(const TilePair& pair, int index, const std::int32_t* sums) const {
+    const TileInput& tile = pair.tiles[index];
+    const std::size_t row = static_cast<std::size_t>(index) * kTileRows + tile.first;
+    return {index < pair.count ? static_cast<int>(tile_pixels_ - tile.first) : 0,
+            sums + 16 * kVectors * row, tile.y + tile.first * pixel_bytes_};
+  }
+
   Store store_;
   std::size_t pixel_bytes_;
   std::size_t tile_pixels_;
-  // Of each tile the pixels that are left.
-  int left_ = 0, second_left_ = 0;
-  const std::int32_t* sums_ = nullptr;
-  const std::int32_t* second_sums_ = nullptr;
-  char* y_ = nullptr;
-  char* second_y_ = nullptr;
+  Rest tile_, next_;
 };
 
 }  // namespace

@@ -54,6 +54,13 @@ struct TileInput {
   std::size_t first;  // pixel to be stored
 };
 
+// What is multiplied at a time: one or two tiles of a block; if it is one, it is there twice.
+struct TilePair {
+  const ConvBlock* block = nullptr;
+  TileInput tiles[2] = {};
+  int count = 0;
+};
+
 // The tiles of some rows of outputs, one after the other.
 class TileSequence {
  public:

@@ -4,9 +4,9 @@
 
 namespace pyquant::avx2 {
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
-  convolve_tiles<MultiplyWords>(layout, block, x, rows, pixels, y);
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  convolve_tiles<MultiplyWords>(layout, block, rows, pixels);
 }
 
 }  // namespace pyquant::avx2

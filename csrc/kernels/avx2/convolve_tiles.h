@@ -208,8 +208,10 @@ struct Tiles<Multiply, kVectors, Indices<kIndex...>> {
 
 // One block; see convolve_each.
 template <typename Multiply>
-void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
+void convolve_tiles(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  const std::uint8_t* x = block.x;
+  void* y = block.y;
   const TileFunction* functions = block.vectors == 1
                                       ? Tiles<Multiply, 1, Range<kMaxPixels[0]>>::kFunctions
                                       : Tiles<Multiply, 2, Range<kMaxPixels[1]>>::kFunctions;

@@ -205,8 +205,10 @@ constexpr const TileFunction* kTiles[] = {
 
 }  // namespace
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  const std::uint8_t* x = block.x;
+  void* y = block.y;
   const TileFunction* functions = kTiles[block.vectors - 1];
   const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
   const std::size_t size = layout.output.output_bytes();

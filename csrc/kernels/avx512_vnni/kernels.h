@@ -27,8 +27,8 @@ void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* 
 void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx);
 float fake_quantize_backward(const float* x, const float* dy, std::size_t count, RoundingGrid grid,
                              float* dx);
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y);
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
                 std::size_t pixel_stride, std::size_t strips, std::size_t strip_stride,
                 std::size_t count, std::uint8_t* columns);

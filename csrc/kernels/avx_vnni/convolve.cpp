@@ -4,9 +4,9 @@
 
 namespace pyquant::avx_vnni {
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
-  avx2::convolve_tiles<MultiplyBytes>(layout, block, x, rows, pixels, y);
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  avx2::convolve_tiles<MultiplyBytes>(layout, block, rows, pixels);
 }
 
 }  // namespace pyquant::avx_vnni

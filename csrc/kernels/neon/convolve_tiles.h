@@ -124,8 +124,10 @@ constexpr TileFunction kTiles[kMaxPixels] = {
 
 // One block; see convolve_each.
 template <typename Multiply>
-void convolve_tiles(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
+void convolve_tiles(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  const std::uint8_t* x = block.x;
+  void* y = block.y;
   constexpr const TileFunction* kFunctions[] = {kTiles<Multiply, 1>, kTiles<Multiply, 2>,
                                                 kTiles<Multiply, 3>, kTiles<Multiply, 4>};
   const TileFunction* functions = kFunctions[block.vectors - 1];

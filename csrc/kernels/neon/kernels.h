@@ -6,8 +6,8 @@
 
 namespace pyquant::neon {
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y);
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
                 std::size_t pixel_stride, std::size_t strips, std::size_t strip_stride,
                 std::size_t count, std::uint8_t* columns);

@@ -4,9 +4,9 @@
 
 namespace pyquant::neon_dotprod {
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
-  neon::convolve_tiles<MultiplyBytes>(layout, block, x, rows, pixels, y);
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  neon::convolve_tiles<MultiplyBytes>(layout, block, rows, pixels);
 }
 
 }  // namespace pyquant::neon_dotprod

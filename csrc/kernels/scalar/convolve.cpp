@@ -33,8 +33,10 @@ constexpr decltype(&convolve_pixel<1>) kFunctions[] = {convolve_pixel<1>, convol
 
 }  // namespace
 
-void convolve_block(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
-                    std::size_t rows, std::size_t pixels, void* y) {
+void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
+                    std::size_t pixels) {
+  const std::uint8_t* x = block.x;
+  void* y = block.y;
   const std::size_t size = layout.output.output_bytes();
   for (; rows != 0; --rows, x += layout.row_stride) {
     const std::uint8_t* inputs = x;
