@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from pyquant.ir import ops
 from pyquant.ir.program import DType, Node, Program, Tensor
+from pyquant.operators import Kernel, QParams
 
 
 class ProgramBuilder:
@@ -49,15 +51,16 @@ class ProgramBuilder:
         inputs = self.program.tensors[source].shape[-1]
         weight_shape = (channels, window.kernel_h, window.kernel_w, inputs)
         op = op or ops.Conv2d(window, 1, 0, 250)
-        return self._weighted(op, source, weight_shape, self.uint8(shape))
+        return self.weighted(op, source, weight_shape, self.uint8(shape))
 
     def linear(self, source: int, features: int) -> int:
         """A linear layer with a float32 result."""
         rows, inputs = self.program.tensors[source].shape
         result = self.floats((rows, features))
-        return self._weighted(ops.Linear(), source, (features, inputs), result)
+        return self.weighted(ops.Linear(), source, (features, inputs), result)
 
-    def _weighted(self, op: ops.Op, source: int, shape: tuple[int, ...], output: int) -> int:
+    def weighted(self, op: ops.Op, source: int, shape: tuple[int, ...], output: int) -> int:
+        """An operator with random weights of that shape."""
         values = self._random.integers(-127, 128, shape, dtype=np.int8)
         scales = self._random.uniform(0.002, 0.004, shape[0]).astype(np.float32)
         bias = self._random.integers(-3000, 3000, shape[0], dtype=np.int32)
@@ -77,6 +80,36 @@ def table(seed: int) -> ops.LookupTable:
     """A random table."""
     values = np.random.default_rng(seed).integers(0, 256, 256, dtype=np.uint8)
     return ops.LookupTable(values.tobytes())
+
+
+def by_kernels(
+    program: Program, *inputs: torch.Tensor, engine: str = "reference"
+) -> list[torch.Tensor]:
+    """Runs a Program node by node: no plan, no arena, no views."""
+    values: dict[int, torch.Tensor] = dict(zip(program.inputs, inputs, strict=True))
+    for node in program.nodes:
+        tensors = [program.tensors[index] for index in node.inputs]
+        constants = [torch.from_numpy(t.data.copy()) for t in tensors if t.data is not None]
+
+        def qparams(index: int) -> QParams | None:
+            tensor = program.tensors[index]
+            if tensor.dtype is DType.float32:
+                return None
+            return QParams(float(tensor.scale[0]), tensor.zero_point)
+
+        activations = [i for i in node.inputs if not program.tensors[i].is_constant]
+        weight, bias = constants or (None, None)
+        kernel = Kernel(
+            node.op,
+            [qparams(index) for index in activations],
+            qparams(node.output),
+            weight=weight,
+            weight_scales=torch.from_numpy(tensors[1].scale) if constants else None,
+            bias=bias,
+            engine=engine,
+        )
+        values[node.output] = kernel(*(values[index] for index in activations))
+    return [values[index] for index in program.outputs]
 
 
 def small_net() -> Program:

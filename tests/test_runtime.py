@@ -11,15 +11,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from programs import ProgramBuilder, fully_convolutional, small_net, table
+from programs import ProgramBuilder, by_kernels, fully_convolutional, small_net, table
 from torch import Tensor, nn
 
 import pyquant
 from pyquant import _C
 from pyquant.errors import InvalidInputError, UnsupportedError
 from pyquant.ir import ops, serialize
-from pyquant.ir.program import DType, Program
-from pyquant.operators import Kernel, QParams
+from pyquant.ir.program import Program
 from pyquant.targets import ProgramModule, QuantizedModule
 
 
@@ -30,34 +29,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def by_kernels(program: Program, *inputs: Tensor, engine: str = "reference") -> list[Tensor]:
-    """Runs a Program node by node: no plan, no arena, no views."""
-    values: dict[int, Tensor] = dict(zip(program.inputs, inputs, strict=True))
-    for node in program.nodes:
-        tensors = [program.tensors[index] for index in node.inputs]
-        constants = [torch.from_numpy(t.data.copy()) for t in tensors if t.data is not None]
-
-        def qparams(index: int) -> QParams | None:
-            tensor = program.tensors[index]
-            if tensor.dtype is DType.float32:
-                return None
-            return QParams(float(tensor.scale[0]), tensor.zero_point)
-
-        activations = [i for i in node.inputs if not program.tensors[i].is_constant]
-        weight, bias = constants or (None, None)
-        kernel = Kernel(
-            node.op,
-            [qparams(index) for index in activations],
-            qparams(node.output),
-            weight=weight,
-            weight_scales=torch.from_numpy(tensors[1].scale) if constants else None,
-            bias=bias,
-            engine=engine,
-        )
-        values[node.output] = kernel(*(values[index] for index in activations))
-    return [values[index] for index in program.outputs]
 
 
 def assert_all_equal(found: tuple[Tensor, ...] | list[Tensor], expected: list[Tensor]) -> None:

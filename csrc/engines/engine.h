@@ -22,9 +22,21 @@ namespace pyquant {
 
 class ThreadPool;
 
+// The shape of a tensor, and how far apart its pixels are: elements from one position along all
+// axes but the last to the next one. Most often that is the last axis; it is more where the tensor
+// is some of the channels of a wider one.
+struct StridedShape : Shape {
+  StridedShape() = default;
+  explicit StridedShape(const Shape& shape)
+      : Shape(shape), pixel_stride(rank() == 0 ? 1 : shape[rank() - 1]) {}
+  StridedShape(const Shape& shape, std::int64_t stride) : Shape(shape), pixel_stride(stride) {}
+
+  std::int64_t pixel_stride = 0;
+};
+
 struct RunArgs {
   // One pointer per *activation* input, in operator order (constants were taken in prepare), each
-  // aligned to 64 bytes unless it is a Program input.
+  // aligned to 64 bytes unless it is a Program input or a part of another tensor.
   std::span<const void* const> inputs;
   void* output = nullptr;
   std::byte* scratch = nullptr;  // BoundKernel::scratch_bytes() bytes, aligned to 64
@@ -37,8 +49,8 @@ class BoundKernel {
   virtual ~BoundKernel() = default;
   virtual std::size_t scratch_bytes() const { return 0; }
   // The input, as an index into RunArgs::inputs, in whose place the output may be: it has the
-  // output's shape and dtype, and each of its bytes is read before that of the output is written,
-  // once, by the same thread. The other inputs are then elsewhere.
+  // output's shape and dtype, neither takes strides, and each of its bytes is read before that of
+  // the output is written, once, by the same thread. The other inputs are then elsewhere.
   virtual std::optional<std::size_t> overwritable_input() const { return std::nullopt; }
   virtual void run(const RunArgs& args) = 0;
 
@@ -54,8 +66,13 @@ class PreparedKernel {
   virtual ~PreparedKernel() = default;
   // inputs: shapes of the activation inputs; output: what infer_output_shape gave; threads: how
   // many the pool in RunArgs will have. The PreparedKernel outlives the BoundKernel.
-  virtual std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                            int threads) const = 0;
+  virtual std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                            const StridedShape& output, int threads) const = 0;
+
+  // Whether an input (as an index into RunArgs::inputs), or the output, may be some of the channels
+  // of a wider tensor. All others have their pixels one after the other.
+  virtual bool takes_strided_input(std::size_t /*input*/) const { return false; }
+  virtual bool takes_strided_output() const { return false; }
 };
 
 // An operator that an engine computes together with the one before it, before the result is stored:

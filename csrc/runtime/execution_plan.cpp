@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
 
 #include "runtime/memory_planner.h"
 #include "runtime/ops/op_definition.h"
@@ -33,9 +32,13 @@ double estimate(const ProgramNode& node, const Shape& output) {
 }  // namespace
 
 ExecutionPlan::ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
-                             std::span<const Shape> inputs, int threads)
-    : shapes_(infer_shapes(program, inputs)), locations_(program.tensors.size()) {
-  alias_views(program, prepared);
+                             std::span<const Shape> inputs, int threads, bool join)
+    : shapes_(infer_shapes(program, inputs)),
+      placement_(place_tensors(program, prepared, shapes_, join)),
+      locations_(program.tensors.size()) {
+  for (const ProgramNode& node : program.nodes) {
+    node_shapes_.push_back(shapes_[node.output]);
+  }
   place_outputs(program);
   bind(program, threads);
   place_in_arena(program);
@@ -62,28 +65,17 @@ std::vector<Shape> ExecutionPlan::infer_shapes(const Program::Impl& program,
   return shapes;
 }
 
-std::vector<Shape> ExecutionPlan::shapes_of(std::span<const std::size_t> tensors) const {
-  std::vector<Shape> shapes;
-  for (const std::size_t tensor : tensors) {
-    shapes.push_back(shapes_[tensor]);
-  }
-  return shapes;
+StridedShape ExecutionPlan::strided_shape(std::size_t tensor) const {
+  return {shapes_[tensor], placement_.tensors[tensor].pixel_stride};
 }
 
-void ExecutionPlan::alias_views(const Program::Impl& program, const PreparedProgram& prepared) {
-  roots_.resize(program.tensors.size());
-  std::iota(roots_.begin(), roots_.end(), std::size_t{0});
-  for (const ProgramNode& node : program.nodes) {
-    node_shapes_.push_back(shapes_[node.output]);
-  }
-  for (const PreparedStep& step : prepared.steps) {
-    const ProgramNode& node = program.nodes[step.nodes.front()];
-    if (definition_of(node.op.attributes).is_view(shapes_of(node.inputs))) {
-      roots_[node.output] = roots_[node.inputs[0]];
-    } else {
-      prepared_.push_back(&step);
-    }
-  }
+ExecutionPlan::Location ExecutionPlan::location_of(const Program::Impl& program,
+                                                   std::size_t tensor) const {
+  const TensorPlace& place = placement_.tensors[tensor];
+  Location location = locations_[place.root];
+  location.offset +=
+      static_cast<std::size_t>(place.offset) * size_of(program.tensors[place.root].info.dtype);
+  return location;
 }
 
 void ExecutionPlan::place_outputs(const Program::Impl& program) {
@@ -92,7 +84,7 @@ void ExecutionPlan::place_outputs(const Program::Impl& program) {
   }
   for (std::size_t i = 0; i < program.outputs.size(); ++i) {
     output_shapes_.push_back(shapes_[program.outputs[i]]);
-    Location& location = locations_[roots_[program.outputs[i]]];
+    Location& location = locations_[placement_.tensors[program.outputs[i]].root];
     if (location.kind == Location::Kind::kArena) {
       location = {Location::Kind::kOutput, i};
     } else {
@@ -102,10 +94,13 @@ void ExecutionPlan::place_outputs(const Program::Impl& program) {
 }
 
 void ExecutionPlan::bind(const Program::Impl& program, int threads) {
-  for (const PreparedStep* prepared : prepared_) {
+  for (const PreparedStep* prepared : placement_.steps) {
     Step step;
-    step.kernel =
-        prepared->kernel->bind(shapes_of(prepared->inputs), shapes_[prepared->output], threads);
+    std::vector<StridedShape> inputs;
+    for (const std::size_t tensor : prepared->inputs) {
+      inputs.push_back(strided_shape(tensor));
+    }
+    step.kernel = prepared->kernel->bind(inputs, strided_shape(prepared->output), threads);
     double time = 0;
     for (const std::size_t node : prepared->nodes) {
       time += estimate(program.nodes[node], shapes_[program.nodes[node].output]);
@@ -130,9 +125,9 @@ std::optional<std::size_t> ExecutionPlan::overwritten_by(
   if (!input) {
     return std::nullopt;
   }
-  const std::vector<std::size_t>& inputs = prepared_[step]->inputs;
-  const std::size_t root = roots_[inputs[*input]];
-  const auto reads = std::ranges::count(inputs, root, [&](std::size_t i) { return roots_[i]; });
+  const std::vector<std::size_t>& inputs = placement_.steps[step]->inputs;
+  const std::size_t root = root_of(inputs[*input]);
+  const auto reads = std::ranges::count(inputs, root, [&](std::size_t i) { return root_of(i); });
   const bool dies = locations_[root].kind == Location::Kind::kArena && last_reads[root] == step;
   return dies && reads == 1 ? std::optional(root) : std::nullopt;
 }
@@ -144,13 +139,13 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
   std::vector<std::size_t> scratch_of(steps_.size());
   std::vector<std::size_t> last_reads(program.tensors.size(), 0);
   for (std::size_t step = 0; step < steps_.size(); ++step) {
-    for (const std::size_t tensor : prepared_[step]->inputs) {
-      last_reads[roots_[tensor]] = step;
+    for (const std::size_t tensor : placement_.steps[step]->inputs) {
+      last_reads[root_of(tensor)] = step;
     }
   }
   const auto touch = [&](std::size_t tensor, std::size_t step,
                          std::optional<std::size_t> overwritten = std::nullopt) {
-    const std::size_t root = roots_[tensor];
+    const std::size_t root = root_of(tensor);
     if (locations_[root].kind != Location::Kind::kArena) {
       return;
     }
@@ -165,10 +160,10 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
     lifetimes[lifetime_of[root]].last = step;
   };
   for (std::size_t step = 0; step < steps_.size(); ++step) {
-    for (const std::size_t tensor : prepared_[step]->inputs) {
+    for (const std::size_t tensor : placement_.steps[step]->inputs) {
       touch(tensor, step);
     }
-    touch(prepared_[step]->output, step, overwritten_by(step, last_reads));
+    touch(placement_.steps[step]->output, step, overwritten_by(step, last_reads));
     scratch_of[step] = lifetimes.size();
     lifetimes.push_back({steps_[step].kernel->scratch_bytes(), step, step});
   }
@@ -176,23 +171,23 @@ void ExecutionPlan::place_in_arena(const Program::Impl& program) {
 
   for (std::size_t tensor = 0; tensor < lifetime_of.size(); ++tensor) {
     if (lifetime_of[tensor] != kNowhere) {
-      locations_[tensor].index = lifetimes[lifetime_of[tensor]].offset;
+      locations_[tensor].offset = lifetimes[lifetime_of[tensor]].offset;
     }
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     Step& step = steps_[i];
-    for (const std::size_t tensor : prepared_[i]->inputs) {
-      step.inputs.push_back(locations_[roots_[tensor]]);
+    for (const std::size_t tensor : placement_.steps[i]->inputs) {
+      step.inputs.push_back(location_of(program, tensor));
     }
     step.input_pointers.resize(step.inputs.size());
-    step.output = locations_[roots_[prepared_[i]->output]];
+    step.output = location_of(program, placement_.steps[i]->output);
     step.scratch_offset = lifetimes[scratch_of[i]].offset;
   }
 }
 
 StepProfile ExecutionPlan::describe(std::size_t step) const {
   StepProfile profile;
-  profile.nodes = prepared_[step]->nodes;
+  profile.nodes = placement_.steps[step]->nodes;
   for (const std::size_t node : profile.nodes) {
     profile.output_shapes.push_back(node_shapes_[node]);
   }
@@ -201,7 +196,8 @@ StepProfile ExecutionPlan::describe(std::size_t step) const {
 
 std::vector<ExecutionPlan::NodeValue> ExecutionPlan::values(const Program::Impl& program,
                                                             std::size_t step) const {
-  return values_at(program, prepared_[step]->output);
+  const std::size_t output = placement_.steps[step]->output;
+  return root_of(output) == output ? values_at(program, output) : std::vector<NodeValue>();
 }
 
 std::vector<ExecutionPlan::NodeValue> ExecutionPlan::input_views(const Program::Impl& program,
@@ -214,8 +210,10 @@ std::vector<ExecutionPlan::NodeValue> ExecutionPlan::values_at(const Program::Im
   std::vector<NodeValue> values;
   for (std::size_t node = 0; node < program.nodes.size(); ++node) {
     const std::size_t tensor = program.nodes[node].output;
-    if (roots_[tensor] == root) {
-      values.push_back({node, program.tensors[tensor].info.dtype, shapes_[tensor]});
+    const TensorPlace& place = placement_.tensors[tensor];
+    if (place.root == root && place.pixel_stride == StridedShape(shapes_[tensor]).pixel_stride) {
+      values.push_back({node, program.tensors[tensor].info.dtype, shapes_[tensor],
+                        location_of(program, tensor).offset - locations_[root].offset});
     }
   }
   return values;
@@ -224,25 +222,24 @@ std::vector<ExecutionPlan::NodeValue> ExecutionPlan::values_at(const Program::Im
 void ExecutionPlan::run(std::span<const ConstTensorView> inputs,
                         std::span<const TensorView> outputs, std::byte* arena, ThreadPool& pool,
                         const AfterStep* after_step) {
-  const auto readable = [&](const Location& location) -> const void* {
-    switch (location.kind) {
-      case Location::Kind::kInput:
-        return inputs[location.index].data;
-      case Location::Kind::kOutput:
-        return outputs[location.index].data;
-      case Location::Kind::kArena:
-        break;
+  const auto readable = [&](const Location& location) {
+    const std::byte* memory = arena;
+    if (location.kind == Location::Kind::kInput) {
+      memory = static_cast<const std::byte*>(inputs[location.index].data);
+    } else if (location.kind == Location::Kind::kOutput) {
+      memory = static_cast<const std::byte*>(outputs[location.index].data);
     }
-    return arena + location.index;
+    return memory + location.offset;
   };
   for (std::size_t number = 0; number < steps_.size(); ++number) {
     Step& step = steps_[number];
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       step.input_pointers[i] = readable(step.inputs[i]);
     }
-    void* output = step.output.kind == Location::Kind::kOutput
-                       ? outputs[step.output.index].data
-                       : static_cast<void*>(arena + step.output.index);
+    std::byte* output =
+        step.output.offset + (step.output.kind == Location::Kind::kOutput
+                                  ? static_cast<std::byte*>(outputs[step.output.index].data)
+                                  : arena);
     pool.set_alone(step.alone);
     step.kernel->run({step.input_pointers, output, arena + step.scratch_offset, &pool});
     if (after_step != nullptr) {

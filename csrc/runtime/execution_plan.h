@@ -11,14 +11,16 @@
 #include "engines/engine.h"
 #include "pyquant/session.h"
 #include "runtime/program_impl.h"
+#include "runtime/tensor_places.h"
 
 namespace pyquant {
 
 class ExecutionPlan {
  public:
   // Throws InvalidInputError where the shapes do not fit the Program. `prepared` outlives the plan.
+  // join: as of place_tensors.
   ExecutionPlan(const Program::Impl& program, const PreparedProgram& prepared,
-                std::span<const Shape> inputs, int threads);
+                std::span<const Shape> inputs, int threads, bool join);
 
   std::size_t arena_bytes() const { return arena_bytes_; }
   const std::vector<Shape>& output_shapes() const { return output_shapes_; }
@@ -38,8 +40,9 @@ class ExecutionPlan {
     std::size_t node;
     DType dtype;
     Shape shape;
+    std::size_t offset;  // in bytes
   };
-  // The last node of a step, and the views of its value.
+  // The last node of a step, and the views of its value; none, where that is a part of another.
   std::vector<NodeValue> values(const Program::Impl& program, std::size_t step) const;
   // The views of a Program input.
   std::vector<NodeValue> input_views(const Program::Impl& program, std::size_t input) const;
@@ -48,7 +51,8 @@ class ExecutionPlan {
   // Where a tensor's bytes are during a run.
   struct Location {
     enum class Kind { kArena, kInput, kOutput } kind = Kind::kArena;
-    std::size_t index = 0;  // offset in the arena, or number of the input or output
+    std::size_t index = 0;   // of the input or output
+    std::size_t offset = 0;  // in the arena, input or output, in bytes
   };
   struct Step {
     std::unique_ptr<BoundKernel> kernel;
@@ -66,19 +70,19 @@ class ExecutionPlan {
 
   std::vector<Shape> infer_shapes(const Program::Impl& program, std::span<const Shape> inputs);
   std::vector<NodeValue> values_at(const Program::Impl& program, std::size_t root) const;
-  void alias_views(const Program::Impl& program, const PreparedProgram& prepared);
   void place_outputs(const Program::Impl& program);
   void bind(const Program::Impl& program, int threads);
   std::optional<std::size_t> overwritten_by(std::size_t step,
                                             std::span<const std::size_t> last_reads) const;
   void place_in_arena(const Program::Impl& program);
-  std::vector<Shape> shapes_of(std::span<const std::size_t> tensors) const;
+  StridedShape strided_shape(std::size_t tensor) const;
+  std::size_t root_of(std::size_t tensor) const { return placement_.tensors[tensor].root; }
+  Location location_of(const Program::Impl& program, std::size_t tensor) const;
 
-  std::vector<Shape> shapes_;                  // by tensor
-  std::vector<std::size_t> roots_;             // by tensor: the tensor whose bytes it shares
-  std::vector<Location> locations_;            // by tensor; of roots only
-  std::vector<const PreparedStep*> prepared_;  // by step: what it runs
-  std::vector<Shape> node_shapes_;             // by node: its output's
+  std::vector<Shape> shapes_;  // by tensor
+  Placement placement_;
+  std::vector<Location> locations_;  // by tensor; of roots only
+  std::vector<Shape> node_shapes_;   // by node: its output's
   std::vector<Step> steps_;
   std::vector<Copy> copies_;
   std::vector<Shape> output_shapes_;

@@ -48,7 +48,8 @@ class Kernel::Impl {
     if (bound_ == nullptr || shapes != shapes_) {
       output_ = output_shape(shapes);
       check_inputs(inputs);
-      bound_ = prepared_->bind(shapes, output_, pool_.size());
+      const std::vector<StridedShape> dense(shapes.begin(), shapes.end());
+      bound_ = prepared_->bind(dense, StridedShape(output_), pool_.size());
       scratch_.reserve(bound_->scratch_bytes());
       shapes_ = shapes;
     }

@@ -39,7 +39,8 @@ class Session::Impl {
   Impl(std::shared_ptr<const Program> program, const SessionOptions& options)
       : program_(std::move(program)),
         prepared_(program_->impl().prepared(options.engine, options.fuse)),
-        pool_(options.threads) {}
+        pool_(options.threads),
+        join_(options.fuse) {}
 
   ExecutionPlan& plan_for(std::span<const Shape> inputs) {
     const Program::Impl& program = program_->impl();
@@ -59,7 +60,7 @@ class Session::Impl {
                                   " dimensions like the example " + expected.shape.to_string());
         }
       }
-      ExecutionPlan plan(program, *prepared_, inputs, pool_.size());
+      ExecutionPlan plan(program, *prepared_, inputs, pool_.size(), join_);
       arena_.reserve(plan.arena_bytes());
       if (plans_.size() >= kMaxPlans) {
         current_ = nullptr;
@@ -125,7 +126,8 @@ class Session::Impl {
     const auto hand_out = [&](const std::vector<ExecutionPlan::NodeValue>& values,
                               const void* data) {
       for (const ExecutionPlan::NodeValue& value : values) {
-        observer(value.node, {value.dtype, value.shape, data});
+        observer(value.node,
+                 {value.dtype, value.shape, static_cast<const std::byte*>(data) + value.offset});
       }
     };
     for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -144,6 +146,7 @@ class Session::Impl {
   std::shared_ptr<const Program> program_;
   std::shared_ptr<const PreparedProgram> prepared_;
   ThreadPool pool_;
+  bool join_;
   std::map<std::vector<Shape>, ExecutionPlan> plans_;
   ExecutionPlan* current_ = nullptr;  // the plan of the last run
   std::vector<Shape> current_shapes_;

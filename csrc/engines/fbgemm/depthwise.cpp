@@ -80,8 +80,8 @@ class PreparedDepthwise final : public PreparedKernel {
     layer_.weights = nullptr;
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
 
   const Layer& layer() const { return layer_; }
   const OutputStage& stage() const { return stage_; }
@@ -184,8 +184,9 @@ class BoundDepthwise final : public BoundKernel {
   std::size_t tap_bytes_ = 0, thread_bytes_ = 0, scratch_bytes_ = 0;
 };
 
-std::unique_ptr<BoundKernel> PreparedDepthwise::bind(std::span<const Shape> inputs,
-                                                     const Shape& output, int threads) const {
+std::unique_ptr<BoundKernel> PreparedDepthwise::bind(std::span<const StridedShape> inputs,
+                                                     const StridedShape& output,
+                                                     int threads) const {
   return std::make_unique<BoundDepthwise>(*this, Images(layer_, inputs[0], output), threads);
 }
 

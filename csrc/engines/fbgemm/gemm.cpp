@@ -70,8 +70,8 @@ class PreparedGemm final : public PreparedKernel {
     }
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
 
   // True if FBGEMM requantizes by itself; else OutputStage does it from all accumulators.
   bool is_fused() const {
@@ -177,8 +177,8 @@ class BoundGemm final : public BoundKernel {
   std::size_t accumulator_bytes_ = 0, pack_bytes_ = 0, scratch_bytes_ = 0;
 };
 
-std::unique_ptr<BoundKernel> PreparedGemm::bind(std::span<const Shape> inputs, const Shape& output,
-                                                int threads) const {
+std::unique_ptr<BoundKernel> PreparedGemm::bind(std::span<const StridedShape> inputs,
+                                                const StridedShape& output, int threads) const {
   return std::make_unique<BoundGemm>(*this, Images(layer_, inputs[0], output), threads);
 }
 

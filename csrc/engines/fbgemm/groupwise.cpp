@@ -28,8 +28,8 @@ class PreparedGroupwise final : public PreparedKernel {
     layer_.weights = nullptr;
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
 
   const Layer& layer() const { return layer_; }
   const OutputStage& stage() const { return stage_; }
@@ -71,8 +71,9 @@ class BoundGroupwise final : public BoundKernel {
   fbgemm::conv_param_t<2> conv_;
 };
 
-std::unique_ptr<BoundKernel> PreparedGroupwise::bind(std::span<const Shape> inputs,
-                                                     const Shape& output, int /*threads*/) const {
+std::unique_ptr<BoundKernel> PreparedGroupwise::bind(std::span<const StridedShape> inputs,
+                                                     const StridedShape& output,
+                                                     int /*threads*/) const {
   return std::make_unique<BoundGroupwise>(*this, Images(layer_, inputs[0], output));
 }
 

@@ -117,11 +117,12 @@ struct Prepared {
 
 class BoundConvTranspose2d final : public BoundKernel {
  public:
-  BoundConvTranspose2d(const Prepared& prepared, std::span<const Shape> inputs, const Shape& output,
-                       int threads)
+  BoundConvTranspose2d(const Prepared& prepared, std::span<const StridedShape> inputs,
+                       const StridedShape& output, int threads)
       : stride_h_(prepared.stride_h),
         stride_w_(prepared.stride_w),
         pixel_bytes_(output[3] * static_cast<std::int64_t>(prepared.output_size)),
+        pixel_stride_(output.pixel_stride * static_cast<std::int64_t>(prepared.output_size)),
         y_(output) {
     for (const PreparedPhase& phase : prepared.phases) {
       if (phase.first_row >= y_[1] || phase.first_column >= y_[2]) {
@@ -129,8 +130,9 @@ class BoundConvTranspose2d final : public BoundKernel {
       }
       const Shape shape = {y_[0], (y_[1] - phase.first_row - 1) / stride_h_ + 1,
                            (y_[2] - phase.first_column - 1) / stride_w_ + 1, y_[3]};
-      parts_.push_back({phase.first_row, phase.first_column, shape,
-                        phase.convolution->bind(inputs, shape, threads)});
+      parts_.push_back(
+          {phase.first_row, phase.first_column, shape,
+           phase.convolution->bind(inputs, direct() ? output : StridedShape(shape), threads)});
       if (!direct()) {
         pixels_bytes_ = std::max(
             pixels_bytes_,
@@ -175,15 +177,16 @@ class BoundConvTranspose2d final : public BoundKernel {
         const std::int64_t image = row / shape[1];
         const std::int64_t target = image * y_[1] + part.first_row + row % shape[1] * stride_h_;
         kernels_.copy_rows(pixels + row * shape[2] * pixel_bytes_, pixel_bytes_,
-                           y + (target * y_[2] + part.first_column) * pixel_bytes_,
-                           stride_w_ * pixel_bytes_, static_cast<std::size_t>(shape[2]),
+                           y + (target * y_[2] + part.first_column) * pixel_stride_,
+                           stride_w_ * pixel_stride_, static_cast<std::size_t>(shape[2]),
                            static_cast<std::size_t>(pixel_bytes_));
       }
     });
   }
 
   const KernelTable& kernels_ = kernel_table();
-  std::int64_t stride_h_, stride_w_, pixel_bytes_;
+  std::int64_t stride_h_, stride_w_;
+  std::int64_t pixel_bytes_, pixel_stride_;  // of the output, in bytes
   Shape y_;
   std::vector<Part> parts_;
   std::size_t pixels_bytes_ = 0;   // of the largest phase's output
@@ -202,10 +205,13 @@ class PreparedConvTranspose2d final : public PreparedKernel {
     }
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override {
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override {
     return std::make_unique<BoundConvTranspose2d>(prepared_, inputs, output, threads);
   }
+
+  bool takes_strided_input(std::size_t /*input*/) const override { return true; }
+  bool takes_strided_output() const override { return true; }
 
  private:
   Prepared prepared_;

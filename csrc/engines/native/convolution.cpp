@@ -33,8 +33,11 @@ class PreparedConvolution final : public PreparedKernel {
     layer_.weights = nullptr;
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
+
+  bool takes_strided_input(std::size_t input) const override { return input == 0; }
+  bool takes_strided_output() const override { return takes_output_strides(layer_.output); }
 
   const ConvLayer& layer() const { return layer_; }
   const PackedWeights& weights() const { return weights_; }
@@ -46,11 +49,12 @@ class PreparedConvolution final : public PreparedKernel {
 
 class BoundConvolution final : public BoundKernel {
  public:
-  BoundConvolution(const PreparedConvolution& prepared, const Shape& input, const Shape& output,
-                   int threads)
+  BoundConvolution(const PreparedConvolution& prepared, const StridedShape& input,
+                   const StridedShape& output, int threads)
       : layer_(prepared.layer()), weights_(prepared.weights()) {
     images_.window = layer_.window;
     images_.channels = layer_.in_channels;
+    images_.pixel_stride = input.pixel_stride;
     images_.zero_point = layer_.input_zero_point;
     const bool pointwise = layer_.window == Window{};
     const std::int64_t pixels = output.elements() / layer_.out_channels;
@@ -67,7 +71,7 @@ class BoundConvolution final : public BoundKernel {
             (pointwise && reading_ == Reading::kInPlace);
     pixels_ = flat_ ? pixels : images_.out_w;
     units_ = flat_ ? divide_up(pixels, kFlatPixels) : pixels / images_.out_w;
-    plan_layout();
+    plan_layout(static_cast<std::size_t>(output.pixel_stride));
     blocks_.resize(weights_.blocks().size() * static_cast<std::size_t>(threads));
     split_blocks_ = threads > 1 && prefers_blocks(threads);
     plan_bands(threads);
@@ -138,8 +142,11 @@ class BoundConvolution final : public BoundKernel {
     if (weights_.one_group() && (narrow || (pointwise && overruns))) {
       return Reading::kGathered;
     }
+    // Neighbouring pixels are one run.
+    const bool gaps = images_.pixel_stride != images_.channels && window.kernel_w != 1 &&
+                      weights_.runs_are_rows();
     if (layer_.input_bytes() == 1) {
-      return padded || overruns ? Reading::kCopiedRows : Reading::kInPlace;
+      return padded || overruns || gaps ? Reading::kCopiedRows : Reading::kInPlace;
     }
     if (pointwise && !overruns) {
       return Reading::kWidened;
@@ -149,15 +156,17 @@ class BoundConvolution final : public BoundKernel {
     return skips ? Reading::kGathered : Reading::kCopiedRows;
   }
 
-  void plan_layout() {
+  void plan_layout(std::size_t output_stride) {
     const Window& window = layer_.window;
-    const std::int64_t pixel_bytes = layer_.in_channels * layer_.input_bytes();
+    const std::int64_t pixel_bytes = reading_ == Reading::kInPlace
+                                         ? images_.pixel_stride
+                                         : layer_.in_channels * layer_.input_bytes();
     row_bytes_ =
         pixel_bytes * (reading_ == Reading::kCopiedRows ? images_.row_pixels() : images_.in_w);
     layout_.steps = weights_.steps();
     layout_.pixel_stride = window.stride_w * pixel_bytes;
     layout_.row_stride = window.stride_h * row_bytes_;
-    layout_.output_stride = static_cast<std::size_t>(layer_.out_channels);
+    layout_.output_stride = output_stride;
     layout_.output = layer_.output;
     if (reading_ == Reading::kGathered) {
       // All runs of a pixel are one.
@@ -232,7 +241,7 @@ class BoundConvolution final : public BoundKernel {
       return copy;
     }
     if (flat_) {
-      return x + flat_pixels(band).begin * layer_.in_channels;
+      return x + flat_pixels(band).begin * images_.pixel_stride;
     }
     const std::int64_t image = band.begin / images_.out_h;
     const std::int64_t row = band.begin % images_.out_h * layer_.window.stride_h;
@@ -247,7 +256,8 @@ class BoundConvolution final : public BoundKernel {
     }
     const Range pixels = flat_pixels(band);
     if (reading_ == Reading::kWidened) {
-      std::copy(x + pixels.begin * layer_.in_channels, x + pixels.end * layer_.in_channels, copy);
+      copy_pixels(images_, x + pixels.begin * images_.pixel_stride, pixels.end - pixels.begin,
+                  copy);
       return;
     }
     gather(images_,
@@ -268,8 +278,8 @@ class BoundConvolution final : public BoundKernel {
       block = weights_.block(index++);
       block.x = x + weights.first_input * layer_.input_bytes();
       block.y = static_cast<std::byte*>(output) +
-                static_cast<std::size_t>(pixels.begin * layer_.out_channels +
-                                         weights.lanes.first_channel) *
+                (static_cast<std::size_t>(pixels.begin) * layout_.output_stride +
+                 static_cast<std::size_t>(weights.lanes.first_channel)) *
                     layer_.output_size;
     }
     if (last && !next_weights_.empty()) {
@@ -297,8 +307,9 @@ class BoundConvolution final : public BoundKernel {
   std::span<const std::byte> next_weights_;
 };
 
-std::unique_ptr<BoundKernel> PreparedConvolution::bind(std::span<const Shape> inputs,
-                                                       const Shape& output, int threads) const {
+std::unique_ptr<BoundKernel> PreparedConvolution::bind(std::span<const StridedShape> inputs,
+                                                       const StridedShape& output,
+                                                       int threads) const {
   return std::make_unique<BoundConvolution>(*this, inputs[0], output, threads);
 }
 

@@ -10,77 +10,146 @@
 namespace pyquant::native {
 namespace {
 
-// Rows of bytes at a fixed distance.
-struct Rows {
-  std::int64_t bytes, stride, first;  // first: offset of the first row
-};
-
-// Elements of all axes outside of `axis`.
-std::int64_t outer_elements(const Shape& shape, std::int32_t axis) {
-  std::int64_t count = 1;
-  for (std::int32_t i = 0; i < axis; ++i) {
-    count *= shape[static_cast<std::size_t>(i)];
+// Copies a range of one axis from one tensor to a range of the same axis of another, or of all
+// their channels.
+class RangeCopy {
+ public:
+  // `count` positions along `axis`, from `from_begin` and to `to_begin` on.
+  RangeCopy(const StridedShape& from, std::int64_t from_begin, const StridedShape& to,
+            std::int64_t to_begin, std::size_t axis, std::int64_t count) {
+    const std::size_t last = to.rank() - 1;
+    std::int64_t outside = 1;  // positions along the axes outside of `axis`
+    for (std::size_t i = 0; i < axis; ++i) {
+      outside *= to[i];
+    }
+    if (axis == last) {
+      runs_ = 1;
+      rows_ = outside;
+      row_bytes_ = count;
+      from_ = {from_begin, 0, from.pixel_stride};
+      to_ = {to_begin, 0, to.pixel_stride};
+      return;
+    }
+    std::int64_t inside = 1;  // pixels of one position along `axis`
+    for (std::size_t i = axis + 1; i < last; ++i) {
+      inside *= to[i];
+    }
+    runs_ = outside;
+    rows_ = count * inside;
+    row_bytes_ = to[last];
+    const auto walk = [&](const StridedShape& shape, std::int64_t begin) {
+      const std::int64_t position = inside * shape.pixel_stride;
+      return Walk{begin * position, shape[axis] * position, shape.pixel_stride};
+    };
+    from_ = walk(from, from_begin);
+    to_ = walk(to, to_begin);
+    if (from_.row == row_bytes_ && to_.row == row_bytes_) {
+      // Without gaps between them, the rows of a run are one.
+      row_bytes_ *= rows_;
+      rows_ = runs_;
+      runs_ = 1;
+      from_ = {from_.first, 0, from_.run};
+      to_ = {to_.first, 0, to_.run};
+    }
   }
-  return count;
-}
+
+  // Does the share of a thread. Nothing, if the range is where it belongs.
+  void run(const KernelTable& kernels, const void* from, void* to, int thread, int threads) const {
+    const auto* x = static_cast<const std::uint8_t*>(from) + from_.first;
+    auto* y = static_cast<std::uint8_t*>(to) + to_.first;
+    if (x == y) {
+      return;
+    }
+    const Range share = slice_of(runs_ * rows_, thread, threads);
+    for (std::int64_t begin = share.begin; begin < share.end;) {
+      const std::int64_t run = begin / rows_;
+      const std::int64_t row = begin % rows_;
+      const std::int64_t count = std::min(rows_ - row, share.end - begin);
+      kernels.copy_rows(x + run * from_.run + row * from_.row, from_.row,
+                        y + run * to_.run + row * to_.row, to_.row, static_cast<std::size_t>(count),
+                        static_cast<std::size_t>(row_bytes_));
+      begin += count;
+    }
+  }
+
+ private:
+  // Bytes to the first row, from one run of rows to the next, and from one row to the next.
+  struct Walk {
+    std::int64_t first, run, row;
+  };
+
+  std::int64_t runs_, rows_, row_bytes_;
+  Walk from_{}, to_{};
+};
 
 class BoundConcat final : public BoundKernel {
  public:
-  BoundConcat(const Operator& op, std::span<const Shape> inputs, const Shape& output,
-              int /*threads*/)
-      : rows_(outer_elements(output, std::get<Concat>(op.attributes).axis)),
-        row_bytes_(output.elements() / rows_) {
+  BoundConcat(const Operator& op, std::span<const StridedShape> inputs, const StridedShape& output,
+              int /*threads*/) {
+    const auto axis = static_cast<std::size_t>(std::get<Concat>(op.attributes).axis);
     std::int64_t first = 0;
-    for (const Shape& input : inputs) {
-      const std::int64_t bytes = input.elements() / rows_;
-      inputs_.push_back({bytes, bytes, first});
-      first += bytes;
+    for (const StridedShape& input : inputs) {
+      copies_.emplace_back(input, 0, output, first, axis, input[axis]);
+      first += input[axis];
     }
   }
 
   void run(const RunArgs& args) override {
-    auto* y = static_cast<std::uint8_t*>(args.output);
-    for_each_share(*args.pool, rows_, [&](std::int64_t row, std::size_t count) {
-      for (std::size_t i = 0; i < inputs_.size(); ++i) {
-        const Rows& input = inputs_[i];
-        kernels_.copy_rows(static_cast<const std::uint8_t*>(args.inputs[i]) + row * input.stride,
-                           input.stride, y + row * row_bytes_ + input.first, row_bytes_, count,
-                           static_cast<std::size_t>(input.bytes));
+    args.pool->run([&](int thread) {
+      for (std::size_t i = 0; i < copies_.size(); ++i) {
+        copies_[i].run(kernels_, args.inputs[i], args.output, thread, args.pool->size());
       }
     });
   }
 
  private:
   const KernelTable& kernels_ = kernel_table();
-  std::int64_t rows_, row_bytes_;
-  std::vector<Rows> inputs_;
+  std::vector<RangeCopy> copies_;
 };
 
-// Concat of two interleaved: one element of each in turn, so that where a row ends does not matter.
+// Concat of two interleaved: one element of each in turn, so that where a row ends does not matter
+// unless there are gaps between them.
 class BoundZip final : public BoundKernel {
  public:
-  BoundZip(const Operator& /*op*/, std::span<const Shape> inputs, const Shape& /*output*/,
+  BoundZip(const Operator& /*op*/, std::span<const StridedShape> inputs, const StridedShape& output,
            int /*threads*/)
-      : count_(inputs[0].elements()) {}
+      : a_(inputs[0]), b_(inputs[1]), y_(output), channels_(a_[a_.rank() - 1]) {
+    gaps_ = a_.pixel_stride != channels_ || b_.pixel_stride != channels_ ||
+            y_.pixel_stride != 2 * channels_;
+    if (!gaps_) {
+      a_.pixel_stride = b_.pixel_stride = 1;
+      y_.pixel_stride = 2;
+      channels_ = 1;
+    }
+  }
 
   void run(const RunArgs& args) override {
     const auto* a = static_cast<const std::uint8_t*>(args.inputs[0]);
     const auto* b = static_cast<const std::uint8_t*>(args.inputs[1]);
     auto* y = static_cast<std::uint8_t*>(args.output);
-    for_each_share(*args.pool, count_, [&](std::int64_t first, std::size_t count) {
-      kernels_.zip_rows(a + first, 0, b + first, 0, y + 2 * first, 0, 1, count);
-    });
+    for_each_share(*args.pool, a_.elements() / channels_,
+                   [&](std::int64_t first, std::size_t rows) {
+                     auto bytes = static_cast<std::size_t>(channels_);
+                     if (!gaps_) {
+                       std::swap(rows, bytes);
+                     }
+                     kernels_.zip_rows(a + first * a_.pixel_stride, a_.pixel_stride,
+                                       b + first * b_.pixel_stride, b_.pixel_stride,
+                                       y + first * y_.pixel_stride, y_.pixel_stride, rows, bytes);
+                   });
   }
 
  private:
   const KernelTable& kernels_ = kernel_table();
-  std::int64_t count_;
+  StridedShape a_, b_, y_;
+  std::int64_t channels_;
+  bool gaps_;
 };
 
 class BoundInterleave final : public BoundKernel {
  public:
-  BoundInterleave(const Operator& /*op*/, std::span<const Shape> inputs, const Shape& /*output*/,
-                  int /*threads*/)
+  BoundInterleave(const Operator& /*op*/, std::span<const StridedShape> inputs,
+                  const StridedShape& /*output*/, int /*threads*/)
       : inputs_(static_cast<std::int64_t>(inputs.size())), count_(inputs[0].elements()) {}
 
   void run(const RunArgs& args) override {
@@ -103,35 +172,32 @@ class BoundInterleave final : public BoundKernel {
 
 class BoundSlice final : public BoundKernel {
  public:
-  BoundSlice(const Operator& op, std::span<const Shape> inputs, const Shape& output,
-             int /*threads*/) {
-    const auto& slice = std::get<Slice>(op.attributes);
-    const auto axis = static_cast<std::size_t>(slice.axis);
-    rows_ = outer_elements(output, slice.axis);
-    const std::int64_t bytes = output.elements() / rows_;
-    const std::int64_t inner = bytes / output[axis];
-    from_ = {bytes, inputs[0].elements() / rows_, slice.begin_in(inputs[0][axis]) * inner};
-  }
+  BoundSlice(const Operator& op, std::span<const StridedShape> inputs, const StridedShape& output,
+             int /*threads*/)
+      : copy_(inputs[0], begin_of(op, inputs[0]), output, 0, axis_of(op), output[axis_of(op)]) {}
 
   void run(const RunArgs& args) override {
-    const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]) + from_.first;
-    auto* y = static_cast<std::uint8_t*>(args.output);
-    for_each_share(*args.pool, rows_, [&](std::int64_t row, std::size_t count) {
-      kernels_.copy_rows(x + row * from_.stride, from_.stride, y + row * from_.bytes, from_.bytes,
-                         count, static_cast<std::size_t>(from_.bytes));
+    args.pool->run([&](int thread) {
+      copy_.run(kernels_, args.inputs[0], args.output, thread, args.pool->size());
     });
   }
 
  private:
+  static std::size_t axis_of(const Operator& op) {
+    return static_cast<std::size_t>(std::get<Slice>(op.attributes).axis);
+  }
+  static std::int64_t begin_of(const Operator& op, const Shape& input) {
+    return std::get<Slice>(op.attributes).begin_in(input[axis_of(op)]);
+  }
+
   const KernelTable& kernels_ = kernel_table();
-  std::int64_t rows_ = 0;
-  Rows from_{};
+  RangeCopy copy_;
 };
 
 class BoundChannelShuffle final : public BoundKernel {
  public:
-  BoundChannelShuffle(const Operator& op, std::span<const Shape> inputs, const Shape& /*output*/,
-                      int /*threads*/)
+  BoundChannelShuffle(const Operator& op, std::span<const StridedShape> inputs,
+                      const StridedShape& /*output*/, int /*threads*/)
       : channels_(inputs[0][3]),
         pixels_(inputs[0].elements() / channels_),
         groups_(std::get<ChannelShuffle>(op.attributes).groups) {}
@@ -163,8 +229,8 @@ class BoundChannelShuffle final : public BoundKernel {
 // NHWC to NCHW.
 class BoundFlatten final : public BoundKernel {
  public:
-  BoundFlatten(const Operator& /*op*/, std::span<const Shape> inputs, const Shape& output,
-               int /*threads*/) {
+  BoundFlatten(const Operator& /*op*/, std::span<const StridedShape> inputs,
+               const StridedShape& output, int /*threads*/) {
     const Shape& x = inputs[0];
     images_ = x[0];
     channels_ = x.rank() == 4 ? x[3] : 1;
@@ -194,7 +260,8 @@ class BoundFlatten final : public BoundKernel {
 
 class BoundPad final : public BoundKernel {
  public:
-  BoundPad(const Operator& op, std::span<const Shape> inputs, const Shape& output, int /*threads*/)
+  BoundPad(const Operator& op, std::span<const StridedShape> inputs, const StridedShape& output,
+           int /*threads*/)
       : pad_(std::get<Pad>(op.attributes)),
         border_(op.output.qparams.zero_point),
         from_(inputs[0]),
@@ -240,16 +307,19 @@ class BoundPad final : public BoundKernel {
 
 std::unique_ptr<PreparedKernel> prepare_concat(const Operator& op) {
   if (!std::get<Concat>(op.attributes).interleaved) {
-    return std::make_unique<WeightlessKernel<BoundConcat>>(op);
+    return std::make_unique<WeightlessKernel<BoundConcat, Strides{.inputs = true, .output = true}>>(
+        op);
   }
   if (op.inputs.size() == 2) {
-    return std::make_unique<WeightlessKernel<BoundZip>>(op);
+    return std::make_unique<WeightlessKernel<BoundZip, Strides{.inputs = true, .output = true}>>(
+        op);
   }
   return std::make_unique<WeightlessKernel<BoundInterleave>>(op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_slice(const Operator& op) {
-  return std::make_unique<WeightlessKernel<BoundSlice>>(op);
+  return std::make_unique<WeightlessKernel<BoundSlice, Strides{.inputs = true, .output = true}>>(
+      op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_channel_shuffle(const Operator& op) {

@@ -54,8 +54,11 @@ class PreparedDepthwise final : public PreparedKernel {
     layer_.weights = nullptr;
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
+
+  bool takes_strided_input(std::size_t input) const override { return input == 0; }
+  bool takes_strided_output() const override { return takes_output_strides(layer_.output); }
 
   const ConvLayer& layer() const { return layer_; }
   std::int64_t rows() const { return rows_; }
@@ -129,8 +132,8 @@ class PreparedDepthwise final : public PreparedKernel {
 
 class BoundDepthwise final : public BoundKernel {
  public:
-  BoundDepthwise(const PreparedDepthwise& prepared, const Shape& input, const Shape& output,
-                 int threads)
+  BoundDepthwise(const PreparedDepthwise& prepared, const StridedShape& input,
+                 const StridedShape& output, int threads)
       : prepared_(prepared),
         layer_(prepared.layer()),
         output_(layer_.output),
@@ -146,14 +149,14 @@ class BoundDepthwise final : public BoundKernel {
     const std::int64_t columns = (pixels_ - 1) * window.stride_w + window_columns;
     thread_bytes_ = static_cast<std::size_t>(columns * column_bytes);
     scratch_bytes_ = thread_bytes_ * static_cast<std::size_t>(threads);
-    outside_.assign(static_cast<std::size_t>(x_[2] * x_[3]),
+    outside_.assign(static_cast<std::size_t>(x_[2] * x_.pixel_stride),
                     static_cast<std::uint8_t>(layer_.input_zero_point));
     row_count_ = static_cast<std::size_t>(prepared.groups() * prepared.group_rows());
     rows_.resize(row_count_ * static_cast<std::size_t>(threads));
     for (std::size_t i = 0; i < prepared.blocks().size(); ++i) {
       plans_.push_back(plan_block(i));
     }
-    const std::int64_t pass_bytes = prepared.rows() * window.stride_h * x_[2] * x_[3];
+    const std::int64_t pass_bytes = prepared.rows() * window.stride_h * x_[2] * x_.pixel_stride;
     band_passes_ = std::clamp<std::int64_t>(kBandBytes / pass_bytes, 1, passes_);
   }
 
@@ -193,13 +196,13 @@ class BoundDepthwise final : public BoundKernel {
   BlockPlan plan_block(std::size_t index) const {
     BlockPlan plan{};
     plan.block = prepared_.block(index);
-    plan.block.pixel_stride = static_cast<std::size_t>(y_[3]);
-    plan.block.row_stride = static_cast<std::size_t>(y_[2] * y_[3]);
+    plan.block.pixel_stride = static_cast<std::size_t>(y_.pixel_stride);
+    plan.block.row_stride = static_cast<std::size_t>(y_[2] * y_.pixel_stride);
     plan.first_channel = prepared_.blocks()[index].first_channel;
     const auto strips = static_cast<std::int64_t>(plan.block.strips);
     plan.strip_distance = y_[2] / strips;
     plan.strip_length = y_[2] - (strips - 1) * plan.strip_distance;
-    plan.block.strip_stride = static_cast<std::size_t>(plan.strip_distance * y_[3]);
+    plan.block.strip_stride = static_cast<std::size_t>(plan.strip_distance * y_.pixel_stride);
     plan.constant_border = strips == 1 && plan.strip_length <= pixels_;
     return plan;
   }
@@ -226,10 +229,11 @@ class BoundDepthwise final : public BoundKernel {
                  std::uint8_t* columns, const std::uint8_t** rows) const {
     const Window& window = layer_.window;
     const auto* x = static_cast<const std::uint8_t*>(args.inputs[0]) +
-                    image * x_[1] * x_[2] * x_[3] + plan.first_channel;
-    auto* y = static_cast<std::byte*>(args.output) +
-              static_cast<std::size_t>(image * y_[1] * y_[2] * y_[3] + plan.first_channel) *
-                  layer_.output_size;
+                    image * x_[1] * x_[2] * x_.pixel_stride + plan.first_channel;
+    auto* y =
+        static_cast<std::byte*>(args.output) +
+        static_cast<std::size_t>(image * y_[1] * y_[2] * y_.pixel_stride + plan.first_channel) *
+            layer_.output_size;
     const auto used =
         static_cast<std::size_t>(window.kernel_h + (prepared_.rows() - 1) * window.stride_h);
     for (std::int64_t pass = passes.begin; pass < passes.end; ++pass) {
@@ -239,11 +243,12 @@ class BoundDepthwise final : public BoundKernel {
         // Of an unused row the weights are zero; the bytes of the last one are in the cache.
         rows[i] = i >= used                 ? rows[i - 1]
                   : row < 0 || row >= x_[1] ? outside_.data()
-                                            : x + row * x_[2] * x_[3];
+                                            : x + row * x_[2] * x_.pixel_stride;
       }
       const auto row_count =
           static_cast<std::size_t>(std::min(prepared_.rows(), y_[1] - first_row));
-      auto* first_y = y + static_cast<std::size_t>(first_row * y_[2] * y_[3]) * layer_.output_size;
+      auto* first_y =
+          y + static_cast<std::size_t>(first_row * y_[2] * y_.pixel_stride) * layer_.output_size;
       if (slide(plan, rows, row_count, first_y)) {
         continue;
       }
@@ -253,7 +258,7 @@ class BoundDepthwise final : public BoundKernel {
                      columns);
         layer_.kernels.convolve_depthwise(
             plan.block, columns, static_cast<std::size_t>(count), row_count,
-            first_y + static_cast<std::size_t>(first * y_[3]) * layer_.output_size);
+            first_y + static_cast<std::size_t>(first * y_.pixel_stride) * layer_.output_size);
       }
     }
   }
@@ -266,7 +271,7 @@ class BoundDepthwise final : public BoundKernel {
     }
     const DepthwiseRows image = {
         .rows = rows,
-        .pixel_bytes = static_cast<std::size_t>(x_[3]),
+        .pixel_bytes = static_cast<std::size_t>(x_.pixel_stride),
         .columns = x_[2],
         .first_column = -std::int64_t{layer_.window.pad_left},
         .strip_columns = plan.strip_distance * layer_.window.stride_w,
@@ -305,7 +310,7 @@ class BoundDepthwise final : public BoundKernel {
     if (inside_begin == inside_end) {
       return;
     }
-    const auto pixel_bytes = static_cast<std::size_t>(x_[3]);
+    const auto pixel_bytes = static_cast<std::size_t>(x_.pixel_stride);
     const std::size_t skipped = static_cast<std::size_t>(inside_begin) * pixel_bytes;
     for (std::size_t i = 0; i < row_count_; ++i) {
       rows[i] += skipped;
@@ -344,7 +349,7 @@ class BoundDepthwise final : public BoundKernel {
           const std::int64_t source = column + static_cast<std::int64_t>(strip) * strip_columns;
           if (source >= 0 && source < x_[2]) {
             std::memcpy(pixels[row] + strip * strip_bytes,
-                        rows[group * group_rows + row] + source * x_[3], block.channels);
+                        rows[group * group_rows + row] + source * x_.pixel_stride, block.channels);
           }
         }
       }
@@ -356,7 +361,7 @@ class BoundDepthwise final : public BoundKernel {
   const PreparedDepthwise& prepared_;
   const ConvLayer& layer_;
   OutputStage output_;
-  Shape x_, y_;
+  StridedShape x_, y_;
   std::int64_t passes_;           // over a block of an image
   std::int64_t band_passes_ = 1;  // of them in a band
   std::int64_t pixels_ = 1;       // output pixels whose columns are interleaved at a time
@@ -367,8 +372,9 @@ class BoundDepthwise final : public BoundKernel {
   std::size_t thread_bytes_ = 0, scratch_bytes_ = 0;
 };
 
-std::unique_ptr<BoundKernel> PreparedDepthwise::bind(std::span<const Shape> inputs,
-                                                     const Shape& output, int threads) const {
+std::unique_ptr<BoundKernel> PreparedDepthwise::bind(std::span<const StridedShape> inputs,
+                                                     const StridedShape& output,
+                                                     int threads) const {
   return std::make_unique<BoundDepthwise>(*this, inputs[0], output, threads);
 }
 

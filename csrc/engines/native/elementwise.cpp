@@ -10,7 +10,7 @@ namespace {
 
 class BoundAdd final : public BoundKernel {
  public:
-  BoundAdd(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
+  BoundAdd(const Operator& op, std::span<const StridedShape> /*inputs*/, const StridedShape& output,
            int /*threads*/)
       : count_(output.elements()) {
     const auto& attributes = std::get<Add>(op.attributes);
@@ -49,8 +49,8 @@ class BoundAdd final : public BoundKernel {
 
 class BoundBroadcastAdd final : public BoundKernel {
  public:
-  BoundBroadcastAdd(const Operator& op, std::span<const Shape> inputs, const Shape& output,
-                    int /*threads*/)
+  BoundBroadcastAdd(const Operator& op, std::span<const StridedShape> inputs,
+                    const StridedShape& output, int /*threads*/)
       : broadcast_(inputs[0], inputs[1], output),
         x_(add_operand(op, 1 - broadcast_.repeated())),
         r_(add_operand(op, broadcast_.repeated())) {
@@ -76,8 +76,8 @@ class BoundBroadcastAdd final : public BoundKernel {
 
 class BoundTable final : public BoundKernel {
  public:
-  BoundTable(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
-             int /*threads*/)
+  BoundTable(const Operator& op, std::span<const StridedShape> /*inputs*/,
+             const StridedShape& output, int /*threads*/)
       : count_(output.elements()), table_(std::get<LookupTable>(op.attributes)) {}
 
   void run(const RunArgs& args) override {

@@ -3,12 +3,25 @@
 #include <algorithm>
 
 namespace pyquant::native {
+
+template <typename Input>
+Input* copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t count,
+                   Input* target) {
+  if (images.pixel_stride == images.channels) {
+    return std::copy_n(x, count * images.channels, target);
+  }
+  for (std::int64_t pixel = 0; pixel < count; ++pixel, x += images.pixel_stride) {
+    target = std::copy_n(x, images.channels, target);
+  }
+  return target;
+}
+
 namespace {
 
 // Copies `count` neighbouring pixels of a row of an image; both may be partly or wholly outside.
 template <typename Input>
-void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t image,
-                 std::int64_t row, std::int64_t first, std::int64_t count, Input* target) {
+void copy_part_of_row(const ConvImages& images, const std::uint8_t* x, std::int64_t image,
+                      std::int64_t row, std::int64_t first, std::int64_t count, Input* target) {
   const auto zero_point = static_cast<Input>(images.zero_point);
   const std::int64_t begin = std::clamp<std::int64_t>(0, first, first + count);
   const std::int64_t end = std::clamp(images.in_w, begin, first + count);
@@ -17,8 +30,8 @@ void copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t i
     return;
   }
   target = std::fill_n(target, (begin - first) * images.channels, zero_point);
-  target = std::copy_n(x + ((image * images.in_h + row) * images.in_w + begin) * images.channels,
-                       (end - begin) * images.channels, target);
+  const std::int64_t pixel = (image * images.in_h + row) * images.in_w + begin;
+  target = copy_pixels(images, x + pixel * images.pixel_stride, end - begin, target);
   std::fill_n(target, (first + count - end) * images.channels, zero_point);
 }
 
@@ -31,7 +44,7 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Inpu
   const std::int64_t first = rows.begin % images.out_h * window.stride_h - window.pad_top;
   const std::int64_t count = images.input_rows(rows.end - rows.begin);
   for (std::int64_t row = first; row < first + count; ++row) {
-    copy_pixels(images, x, image, row, -window.pad_left, images.row_pixels(), target);
+    copy_part_of_row(images, x, image, row, -window.pad_left, images.row_pixels(), target);
     target += images.row_pixels() * images.channels;
   }
 }
@@ -47,13 +60,17 @@ void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_
     for (std::int64_t run = 0; run < layout.runs; ++run, target += layout.padded_inputs) {
       const std::int64_t kh = layout.rows ? run : run / window.kernel_w;
       const std::int64_t kw = layout.rows ? 0 : run % window.kernel_w;
-      copy_pixels(images, x, image, row + kh * window.dilation_h, column + kw * window.dilation_w,
-                  layout.rows ? window.kernel_w : 1, target);
+      copy_part_of_row(images, x, image, row + kh * window.dilation_h,
+                       column + kw * window.dilation_w, layout.rows ? window.kernel_w : 1, target);
       std::fill(target + layout.inputs, target + layout.padded_inputs, Input{0});
     }
   }
 }
 
+template std::uint8_t* copy_pixels(const ConvImages&, const std::uint8_t*, std::int64_t,
+                                   std::uint8_t*);
+template std::uint16_t* copy_pixels(const ConvImages&, const std::uint8_t*, std::int64_t,
+                                    std::uint16_t*);
 template void copy_rows(const ConvImages&, const std::uint8_t*, Range, std::uint8_t*);
 template void copy_rows(const ConvImages&, const std::uint8_t*, Range, std::uint16_t*);
 template void gather(const ConvImages&, const RunLayout&, const std::uint8_t*, Range,

@@ -12,7 +12,8 @@ namespace pyquant::native {
 struct ConvImages {
   Window window;
   std::int64_t in_h = 1, in_w = 1, out_h = 1, out_w = 1;
-  std::int64_t channels = 0;  // of the input
+  std::int64_t channels = 0;      // of the input
+  std::int64_t pixel_stride = 0;  // of the input, in elements: at least its channels
   std::int32_t zero_point = 0;
 
   // The input pixels under the windows of one output row.
@@ -27,8 +28,14 @@ struct ConvImages {
   }
 };
 
+// Copies `count` pixels one after the other. Returns the end of the target. Input: uint8_t or
+// uint16_t.
+template <typename Input>
+Input* copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t count,
+                   Input* target);
+
 // Copies the input rows under some output rows (of one image, counted over all images), each
-// row_pixels() long, with zero points for what is outside the image. Input: uint8_t or uint16_t.
+// row_pixels() long, with zero points for what is outside the image.
 template <typename Input>
 void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Input* target);
 

@@ -10,7 +10,8 @@ namespace {
 
 class BoundMul final : public BoundKernel {
  public:
-  BoundMul(const Operator& op, std::span<const Shape> inputs, const Shape& output, int /*threads*/)
+  BoundMul(const Operator& op, std::span<const StridedShape> inputs, const StridedShape& output,
+           int /*threads*/)
       : broadcast_(inputs[0], inputs[1], output) {
     const auto& attributes = std::get<Mul>(op.attributes);
     range_ = {op.output.qparams.zero_point, attributes.output_min, attributes.output_max};

@@ -38,16 +38,24 @@ std::unique_ptr<PreparedKernel> prepare_resize_bilinear(const Operator& op);
 // A Conv2d or Linear with post-ops.
 std::unique_ptr<PreparedKernel> prepare_fused(const Operator& op, std::span<const PostOp> post_ops);
 
+// Which tensors of a kernel may be some of the channels of wider ones.
+struct Strides {
+  bool inputs = false, output = false;
+};
+
 // A prepared kernel without weights: binding is constructing Bound(op, inputs, output, threads).
-template <typename Bound>
+template <typename Bound, Strides kStrides = {}>
 class WeightlessKernel final : public PreparedKernel {
  public:
   explicit WeightlessKernel(const Operator& op) : op_(op) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override {
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override {
     return std::make_unique<Bound>(op_, inputs, output, threads);
   }
+
+  bool takes_strided_input(std::size_t /*input*/) const override { return kStrides.inputs; }
+  bool takes_strided_output() const override { return kStrides.output; }
 
  private:
   Operator op_;

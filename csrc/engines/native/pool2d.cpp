@@ -23,8 +23,8 @@ void for_each_row(ThreadPool& pool, const Shape& output, Visit visit) {
 // First the largest of the window's rows, for all columns of the image; then of its columns.
 class BoundMaxPool2d final : public BoundKernel {
  public:
-  BoundMaxPool2d(const Operator& op, std::span<const Shape> inputs, const Shape& output,
-                 int threads)
+  BoundMaxPool2d(const Operator& op, std::span<const StridedShape> inputs,
+                 const StridedShape& output, int threads)
       : window_(std::get<MaxPool2d>(op.attributes).window),
         x_(inputs[0]),
         y_(output),
@@ -40,7 +40,7 @@ class BoundMaxPool2d final : public BoundKernel {
   }
 
   std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(threads_) * row_bytes();
+    return static_cast<std::size_t>(threads_) * (row_bytes() + output_row_bytes());
   }
 
   void run(const RunArgs& args) override {
@@ -48,27 +48,42 @@ class BoundMaxPool2d final : public BoundKernel {
     for_each_row(*args.pool, y_, [&](std::int64_t n, std::int64_t oh, int thread) {
       const auto worker = static_cast<std::size_t>(thread);
       const std::uint8_t** taps = taps_.data() + worker * taps_per_thread();
-      auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) + worker * row_bytes();
-      auto* y = static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_[3];
-      const std::size_t rows = window_rows(x + n * x_[1] * x_[2] * x_[3], oh, taps);
-      if (rows == 0) {
-        std::memset(y, 0, static_cast<std::size_t>(y_[2] * y_[3]));
-        return;
-      }
-      kernels_.max_rows(taps, rows, row_bytes(), 1, 0, columns);
-      for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
-        if (ow == inside_begin_ && inside_begin_ != inside_end_) {
-          pool_columns(columns, ow, inside_end_ - inside_begin_, taps, y);
-          ow = inside_end_ - 1;
-        } else {
-          pool_columns(columns, ow, 1, taps, y);
-        }
+      auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) +
+                      worker * (row_bytes() + output_row_bytes());
+      auto* target =
+          static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_.pixel_stride;
+      // A row without gaps is computed in long pieces.
+      const bool gaps = y_.pixel_stride != y_[3];
+      std::uint8_t* y = gaps ? columns + row_bytes() : target;
+      pool_row(x + n * x_[1] * x_[2] * x_[3], oh, columns, taps, y);
+      if (gaps) {
+        kernels_.copy_rows(y, y_[3], target, y_.pixel_stride, static_cast<std::size_t>(y_[2]),
+                           static_cast<std::size_t>(y_[3]));
       }
     });
   }
 
  private:
+  void pool_row(const std::uint8_t* image, std::int64_t oh, std::uint8_t* columns,
+                const std::uint8_t** taps, std::uint8_t* y) const {
+    const std::size_t rows = window_rows(image, oh, taps);
+    if (rows == 0) {
+      std::memset(y, 0, output_row_bytes());
+      return;
+    }
+    kernels_.max_rows(taps, rows, row_bytes(), 1, 0, columns);
+    for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
+      if (ow == inside_begin_ && inside_begin_ != inside_end_) {
+        pool_columns(columns, ow, inside_end_ - inside_begin_, taps, y);
+        ow = inside_end_ - 1;
+      } else {
+        pool_columns(columns, ow, 1, taps, y);
+      }
+    }
+  }
+
   std::size_t row_bytes() const { return static_cast<std::size_t>(x_[2] * x_[3]); }
+  std::size_t output_row_bytes() const { return static_cast<std::size_t>(y_[2] * y_[3]); }
 
   // No more taps than the image has rows or columns can be inside it.
   std::size_t taps_per_thread() const {
@@ -110,7 +125,8 @@ class BoundMaxPool2d final : public BoundKernel {
 
   const KernelTable& kernels_ = kernel_table();
   Window window_;
-  Shape x_, y_;
+  Shape x_;
+  StridedShape y_;
   int threads_;
   std::int64_t inside_begin_ = 0, inside_end_ = 0;
   std::vector<const std::uint8_t*> taps_;
@@ -120,8 +136,8 @@ class BoundMaxPool2d final : public BoundKernel {
 // columns.
 class BoundAdaptiveMaxPool2d final : public BoundKernel {
  public:
-  BoundAdaptiveMaxPool2d(const Operator& /*op*/, std::span<const Shape> inputs, const Shape& output,
-                         int threads)
+  BoundAdaptiveMaxPool2d(const Operator& /*op*/, std::span<const StridedShape> inputs,
+                         const StridedShape& output, int threads)
       : x_(inputs[0]),
         y_(output),
         threads_(threads),
@@ -138,13 +154,14 @@ class BoundAdaptiveMaxPool2d final : public BoundKernel {
       const auto worker = static_cast<std::size_t>(thread);
       const std::uint8_t** taps = taps_.data() + worker * taps_per_thread();
       auto* columns = reinterpret_cast<std::uint8_t*>(args.scratch) + worker * row_bytes();
-      auto* y = static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_[3];
+      auto* y =
+          static_cast<std::uint8_t*>(args.output) + (n * y_[1] + oh) * y_[2] * y_.pixel_stride;
       const std::uint8_t* image = x + n * x_[1] * x_[2] * x_[3];
       const std::size_t rows = region(image, oh, x_[1], y_[1], x_[2] * x_[3], taps);
       kernels_.max_rows(taps, rows, row_bytes(), 1, 0, columns);
       for (std::int64_t ow = 0; ow < y_[2]; ++ow) {
         const std::size_t count = region(columns, ow, x_[2], y_[2], x_[3], taps);
-        kernels_.max_rows(taps, count, channels, 1, 0, y + ow * y_[3]);
+        kernels_.max_rows(taps, count, channels, 1, 0, y + ow * y_.pixel_stride);
       }
     });
   }
@@ -165,7 +182,8 @@ class BoundAdaptiveMaxPool2d final : public BoundKernel {
   }
 
   const KernelTable& kernels_ = kernel_table();
-  Shape x_, y_;
+  Shape x_;
+  StridedShape y_;
   int threads_;
   std::vector<const std::uint8_t*> taps_;
 };
@@ -175,7 +193,8 @@ class BoundAdaptiveMaxPool2d final : public BoundKernel {
 template <typename Regions>
 class BoundAverage final : public BoundKernel {
  public:
-  BoundAverage(const Operator& op, std::span<const Shape> inputs, const Shape& output, int threads)
+  BoundAverage(const Operator& op, std::span<const StridedShape> inputs, const StridedShape& output,
+               int threads)
       : regions_(op, inputs[0], output),
         from_(op.inputs[0].qparams),
         to_(op.output.qparams),
@@ -206,7 +225,8 @@ class BoundAverage final : public BoundKernel {
         const std::int64_t pixels = (region.bottom - region.top) * (region.right - region.left);
         kernels_.requantize(sums, static_cast<std::int32_t>(pixels) * from_.zero_point,
                             average_multiplier(from_.scale, to_.scale, region.count), channels,
-                            {to_.zero_point, 0, 255}, y + ((n * y_[1] + oh) * y_[2] + ow) * y_[3]);
+                            {to_.zero_point, 0, 255},
+                            y + ((n * y_[1] + oh) * y_[2] + ow) * y_.pixel_stride);
       }
     });
   }
@@ -215,7 +235,8 @@ class BoundAverage final : public BoundKernel {
   const KernelTable& kernels_ = kernel_table();
   Regions regions_;
   QParams from_, to_;
-  Shape x_, y_;
+  Shape x_;
+  StridedShape y_;
   int threads_;
 };
 
@@ -264,19 +285,21 @@ class AdaptiveRegions {
 }  // namespace
 
 std::unique_ptr<PreparedKernel> prepare_max_pool2d(const Operator& op) {
-  return std::make_unique<WeightlessKernel<BoundMaxPool2d>>(op);
+  return std::make_unique<WeightlessKernel<BoundMaxPool2d, Strides{.output = true}>>(op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_adaptive_max_pool2d(const Operator& op) {
-  return std::make_unique<WeightlessKernel<BoundAdaptiveMaxPool2d>>(op);
+  return std::make_unique<WeightlessKernel<BoundAdaptiveMaxPool2d, Strides{.output = true}>>(op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_avg_pool2d(const Operator& op) {
-  return std::make_unique<WeightlessKernel<BoundAverage<WindowRegions>>>(op);
+  return std::make_unique<WeightlessKernel<BoundAverage<WindowRegions>, Strides{.output = true}>>(
+      op);
 }
 
 std::unique_ptr<PreparedKernel> prepare_adaptive_avg_pool2d(const Operator& op) {
-  return std::make_unique<WeightlessKernel<BoundAverage<AdaptiveRegions>>>(op);
+  return std::make_unique<WeightlessKernel<BoundAverage<AdaptiveRegions>, Strides{.output = true}>>(
+      op);
 }
 
 }  // namespace pyquant::native

@@ -27,6 +27,10 @@ ResidualAdd residual_add(const PostOp& post_op) {
           0};
 }
 
+bool takes_output_strides(const OutputStage& output) {
+  return output.post_op != OutputStage::PostOp::kAdd;
+}
+
 void find_residual(const RunArgs& args, OutputStage& output) {
   if (output.post_op == OutputStage::PostOp::kAdd) {
     // Through integers, because they are parts of different objects.

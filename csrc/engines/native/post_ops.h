@@ -22,6 +22,10 @@ ResidualAdd residual_add(const PostOp& post_op);
 // Where RunArgs::inputs has the other operand of an Add.
 inline constexpr std::size_t kResidualInput = 1;
 
+// Whether a layer's outputs may be some of the channels of a wider tensor: not with an Add, whose
+// other operand is as far from every output.
+bool takes_output_strides(const OutputStage& output);
+
 // Sets that distance, if there is an Add.
 void find_residual(const RunArgs& args, OutputStage& output);
 

@@ -34,8 +34,8 @@ struct Planes {
 
 class BoundQuantize final : public BoundKernel {
  public:
-  BoundQuantize(const Operator& op, std::span<const Shape> inputs, const Shape& /*output*/,
-                int /*threads*/)
+  BoundQuantize(const Operator& op, std::span<const StridedShape> inputs,
+                const StridedShape& /*output*/, int /*threads*/)
       : planes_(inputs[0]),
         inverse_scale_(inverse_of(op.output.qparams.scale)),
         range_{op.output.qparams.zero_point, 0, 255} {}
@@ -62,8 +62,8 @@ class BoundQuantize final : public BoundKernel {
 
 class BoundDequantize final : public BoundKernel {
  public:
-  BoundDequantize(const Operator& op, std::span<const Shape> /*inputs*/, const Shape& output,
-                  int /*threads*/)
+  BoundDequantize(const Operator& op, std::span<const StridedShape> /*inputs*/,
+                  const StridedShape& output, int /*threads*/)
       : planes_(output), qparams_(op.inputs[0].qparams) {
     // Channels of single pixels lie as planes of a single channel do.
     if (planes_.pixels == 1) {

@@ -15,8 +15,8 @@ class PreparedAdd final : public PreparedKernel {
         b_(op.inputs[1].qparams),
         sum_(op.output.qparams) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> /*inputs*/, const Shape& output,
-                                    int /*threads*/) const override {
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> /*inputs*/,
+                                    const StridedShape& output, int /*threads*/) const override {
     const auto zero_point = [](const QParams& qparams) {
       return static_cast<std::uint8_t>(qparams.zero_point);
     };

@@ -21,7 +21,8 @@ class PreparedAvgPool2d final : public PreparedKernel {
   PreparedAvgPool2d(const Operator& op, const AvgPool2d& pool)
       : name_(op.name), window_(pool.window), input_(op.inputs[0]), output_(op.output) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& /*output*/,
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& /*output*/,
                                     int /*threads*/) const override {
     const Shape& input = inputs[0];
     const Border border = border_of(window_);
@@ -65,7 +66,8 @@ class PreparedGlobalAvgPool final : public PreparedKernel {
   explicit PreparedGlobalAvgPool(const Operator& op)
       : name_(op.name), input_(op.inputs[0]), output_(op.output) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& /*output*/,
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& /*output*/,
                                     int /*threads*/) const override {
     const Shape& input = inputs[0];
     const auto channels = static_cast<std::size_t>(input[3]);

@@ -17,7 +17,8 @@ class PreparedConv2d final : public PreparedKernel {
         output_zero_point_(static_cast<std::uint8_t>(op.output.qparams.zero_point)),
         weights_(op) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& /*output*/,
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& /*output*/,
                                     int /*threads*/) const override {
     const Shape& input = inputs[0];
     const Border border = border_of(conv_.window);

@@ -28,8 +28,8 @@ class PreparedLinear final : public PreparedKernel {
     weights_.bias = {};
   }
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int threads) const override;
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int threads) const override;
 
   std::int64_t in_channels() const { return in_channels_; }
 
@@ -79,8 +79,9 @@ class BoundLinear final : public BoundKernel {
   std::optional<StagedInput> staged_;
 };
 
-std::unique_ptr<BoundKernel> PreparedLinear::bind(std::span<const Shape> inputs,
-                                                  const Shape& /*output*/, int /*threads*/) const {
+std::unique_ptr<BoundKernel> PreparedLinear::bind(std::span<const StridedShape> inputs,
+                                                  const StridedShape& /*output*/,
+                                                  int /*threads*/) const {
   return std::make_unique<BoundLinear>(*this, inputs[0].elements() / in_channels_);
 }
 

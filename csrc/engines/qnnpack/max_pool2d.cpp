@@ -11,8 +11,8 @@ class PreparedMaxPool2d final : public PreparedKernel {
   PreparedMaxPool2d(const Operator& op, const MaxPool2d& pool)
       : name_(op.name), window_(pool.window) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int /*threads*/) const override {
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int /*threads*/) const override {
     const Shape& input = inputs[0];
     // What the windows reach, which with ceil_mode is more than the padding and without may be
     // less.

@@ -34,7 +34,8 @@ constexpr std::array<Function, std::variant_size_v<OpAttributes>> kFunctions = {
 
 class BoundReference final : public BoundKernel {
  public:
-  BoundReference(const Operator& op, std::span<const Shape> inputs, const Shape& output)
+  BoundReference(const Operator& op, std::span<const StridedShape> inputs,
+                 const StridedShape& output)
       : op_(op), output_{op.output.dtype, output, nullptr} {
     std::size_t activation = 0;
     for (const Operand& input : op.inputs) {
@@ -62,8 +63,8 @@ class PreparedReference final : public PreparedKernel {
  public:
   explicit PreparedReference(const Operator& op) : op_(op) {}
 
-  std::unique_ptr<BoundKernel> bind(std::span<const Shape> inputs, const Shape& output,
-                                    int /*threads*/) const override {
+  std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
+                                    const StridedShape& output, int /*threads*/) const override {
     return std::make_unique<BoundReference>(op_.get(), inputs, output);
   }
 

@@ -19,12 +19,13 @@ struct SessionOptions {
   std::string engine = "auto";
   // Threads inside one run, the caller included.
   int threads = 1;
-  // Whether operators may be computed inside of the kernel before them. Without it, a run is slower
-  // and gives the same numbers, and the Program's weights are packed a second time.
+  // Whether operators may be computed inside of the kernel before them, and tensors may be a part
+  // of wider ones. Without it, a run is slower and gives the same numbers, and the Program's
+  // weights are packed a second time.
   bool fuse = true;
 };
 
-// One step of a run: one node, or several that run as one. Nodes that are views take no step.
+// One step of a run: one node, or several that run as one. Nodes that move no bytes take no step.
 struct StepProfile {
   std::vector<std::size_t> nodes;    // in Program::nodes()
   std::vector<Shape> output_shapes;  // of each of them
@@ -61,7 +62,8 @@ class PYQUANT_API Session {
                                    std::span<const TensorView> outputs);
 
   // The same as run, and hands every value to the observer once it is there: of each step, that of
-  // its last node. In a Session that does not fuse, these are all nodes of the Program.
+  // its last node, unless that is a part of another value. In a Session that does not fuse, these
+  // are all nodes of the Program.
   void observe(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs,
                const ValueObserver& observer);
 
