@@ -55,31 +55,26 @@ std::int32_t ConvLayer::offset(std::int64_t out) const {
                                    static_cast<std::uint32_t>(geometry().input_shift * sum));
 }
 
-LaneConstants::LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> blocks) {
-  std::size_t lanes = 0;
-  for (const LaneBlock& block : blocks) {
-    first_lane_.push_back(lanes);
-    lanes += block.lanes();
-  }
-  memory_.reserve(3 * lanes * sizeof(std::int32_t));
-  offsets_ = reinterpret_cast<std::int32_t*>(memory_.data());
-  multipliers_ = reinterpret_cast<float*>(offsets_ + lanes);
-  const bool float_sums = layer.output.float_sums;
-  shifts_ = float_sums ? multipliers_ + lanes : nullptr;
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    blocks[i].for_each_lane([&](std::size_t lane, std::int64_t channel) {
-      const std::size_t place = first_lane_[i] + lane;
-      const float multiplier = layer.constants.multipliers[static_cast<std::size_t>(channel)];
-      offsets_[place] = layer.offset(channel);
-      multipliers_[place] = multiplier;
-      if (float_sums) {
-        // Modulo 2^32, as the offset itself.
-        offsets_[place] = static_cast<std::int32_t>(static_cast<std::uint32_t>(offsets_[place]) +
-                                                    static_cast<std::uint32_t>(kFloatSum));
-        shifts_[place] = -0x1p23F * multiplier;
-      }
-    });
-  }
+LaneConstants::LaneConstants(const std::byte* memory, const LaneBlock& block, bool float_sums)
+    : offsets(reinterpret_cast<const std::int32_t*>(memory)),
+      multipliers(reinterpret_cast<const float*>(offsets + block.lanes())),
+      shifts(float_sums ? multipliers + block.lanes() : nullptr) {}
+
+void LaneConstants::pack(const ConvLayer& layer, const LaneBlock& block, std::byte* memory) {
+  auto* offsets = reinterpret_cast<std::int32_t*>(memory);
+  auto* multipliers = reinterpret_cast<float*>(offsets + block.lanes());
+  float* shifts = multipliers + block.lanes();
+  block.for_each_lane([&](std::size_t lane, std::int64_t channel) {
+    const float multiplier = layer.constants.multipliers[static_cast<std::size_t>(channel)];
+    offsets[lane] = layer.offset(channel);
+    multipliers[lane] = multiplier;
+    if (layer.output.float_sums) {
+      // Modulo 2^32, as the offset itself.
+      offsets[lane] = static_cast<std::int32_t>(static_cast<std::uint32_t>(offsets[lane]) +
+                                                static_cast<std::uint32_t>(kFloatSum));
+      shifts[lane] = -0x1p23F * multiplier;
+    }
+  });
 }
 
 }  // namespace pyquant::native

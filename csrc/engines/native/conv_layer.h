@@ -11,7 +11,6 @@
 #include "kernels/kernel_table.h"
 #include "pyquant/operator.h"
 #include "quant/accumulator.h"
-#include "runtime/aligned_buffer.h"
 
 namespace pyquant::native {
 
@@ -77,25 +76,19 @@ struct LaneBlock {
   }
 };
 
-// The offsets, multipliers and shifts of all blocks; those of unused lanes are zero.
-class LaneConstants {
- public:
-  LaneConstants() = default;
-  LaneConstants(const ConvLayer& layer, std::span<const LaneBlock> blocks);
+// The offsets, multipliers and shifts of a block. They lie behind its weights, and come into the
+// cache with these.
+struct LaneConstants {
+  const std::int32_t* offsets;  // [lane]
+  const float* multipliers;
+  const float* shifts;  // null unless the layer has float_sums
 
-  const std::int32_t* offsets(std::size_t block) const { return offsets_ + first_lane_[block]; }
-  const float* multipliers(std::size_t block) const { return multipliers_ + first_lane_[block]; }
-  // Null unless the layer has float_sums.
-  const float* shifts(std::size_t block) const {
-    return shifts_ == nullptr ? nullptr : shifts_ + first_lane_[block];
-  }
+  // Those that pack() has put at `memory`.
+  LaneConstants(const std::byte* memory, const LaneBlock& block, bool float_sums);
 
- private:
-  AlignedBuffer memory_;
-  std::vector<std::size_t> first_lane_;
-  std::int32_t* offsets_ = nullptr;
-  float* multipliers_ = nullptr;
-  float* shifts_ = nullptr;
+  static std::size_t bytes(const LaneBlock& block) { return 3 * block.lanes() * sizeof(float); }
+  // memory: bytes(block) zeros, aligned to 64. Those of unused lanes stay zero.
+  static void pack(const ConvLayer& layer, const LaneBlock& block, std::byte* memory);
 };
 
 }  // namespace pyquant::native

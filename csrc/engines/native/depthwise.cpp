@@ -9,6 +9,8 @@
 #include "engines/native/convolution.h"
 #include "engines/native/divide_up.h"
 #include "engines/native/post_ops.h"
+#include "engines/native/weight_memory.h"
+#include "runtime/aligned_buffer.h"
 #include "runtime/thread_pool.h"
 
 namespace pyquant::native {
@@ -42,14 +44,14 @@ class PreparedDepthwise final : public PreparedKernel {
       const std::size_t channels = std::min(lanes(), left);
       blocks_.push_back({first, channels, kDepthwiseVectors, vector, strips_of(channels)});
     }
-    constants_ = LaneConstants(layer, blocks_);
-    memory_.reserve(blocks_.size() * block_bytes());
+    memory_ = WeightMemory(blocks_.size() * block_bytes());
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       if (layer.input_bytes() == sizeof(std::int8_t)) {
         pack<std::int8_t>(i);
       } else {
         pack<std::int16_t>(i);
       }
+      LaneConstants::pack(layer, blocks_[i], weights(i) + weight_bytes());
     }
     layer_.weights = nullptr;
   }
@@ -73,9 +75,11 @@ class PreparedDepthwise final : public PreparedKernel {
   DepthwiseBlock block(std::size_t index) const {
     DepthwiseBlock block{};
     block.weights = reinterpret_cast<const std::int8_t*>(weights(index));
-    block.offsets = constants_.offsets(index);
-    block.multipliers = constants_.multipliers(index);
-    block.shifts = constants_.shifts(index);
+    const LaneConstants constants(weights(index) + weight_bytes(), blocks_[index],
+                                  layer_.output.float_sums);
+    block.offsets = constants.offsets;
+    block.multipliers = constants.multipliers;
+    block.shifts = constants.shifts;
     block.channels = blocks_[index].channels;
     block.strips = blocks_[index].strips;
     block.rows = static_cast<std::size_t>(rows_);
@@ -94,8 +98,12 @@ class PreparedDepthwise final : public PreparedKernel {
     return channels <= lanes() / 4 ? 4 : channels <= lanes() / 2 ? 2 : 1;
   }
 
-  std::size_t block_bytes() const {
+  // Of a block: of its weights, and with its constants.
+  std::size_t weight_bytes() const {
     return static_cast<std::size_t>(groups_ * layer_.window.kernel_w * rows_) * group_bytes();
+  }
+  std::size_t block_bytes() const {
+    return weight_bytes() + align_to_cache_line(LaneConstants::bytes(blocks_[0]));
   }
   std::byte* weights(std::size_t index) const { return memory_.data() + index * block_bytes(); }
 
@@ -126,8 +134,7 @@ class PreparedDepthwise final : public PreparedKernel {
   std::int64_t group_rows_;  // input rows that are interleaved
   std::int64_t groups_ = 1;  // of such rows
   std::vector<LaneBlock> blocks_;
-  LaneConstants constants_;
-  AlignedBuffer memory_;
+  WeightMemory memory_;
 };
 
 class BoundDepthwise final : public BoundKernel {

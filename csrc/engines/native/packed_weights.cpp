@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engines/native/divide_up.h"
+#include "runtime/aligned_buffer.h"
 
 namespace pyquant::native {
 namespace {
@@ -36,7 +37,8 @@ std::int64_t merged_members(const ConvLayer& layer) {
 
 PackedWeights::PackedWeights(const ConvLayer& layer)
     : members_(merged_members(layer)),
-      step_inputs_(static_cast<std::int64_t>(layer.geometry().step_inputs)) {
+      step_inputs_(static_cast<std::int64_t>(layer.geometry().step_inputs)),
+      float_sums_(layer.output.float_sums) {
   const std::int64_t merged_in = members_ * layer.group_in();
   const std::int64_t merged_out = members_ * layer.group_out();
   rows_ = members_ == layer.groups && (layer.window.dilation_w == 1 || layer.window.kernel_w == 1);
@@ -46,19 +48,17 @@ PackedWeights::PackedWeights(const ConvLayer& layer)
   const std::size_t vector = layer.geometry().vector_channels;
   const auto most = static_cast<std::int64_t>(vector * layer.geometry().block_vectors);
   std::size_t bytes = 0;
-  std::vector<LaneBlock> lanes;
   for (std::int64_t merged = 0; merged < layer.groups / members_; ++merged) {
     for (std::int64_t first = 0; first < merged_out; first += most) {
       const auto channels = static_cast<std::size_t>(std::min(most, merged_out - first));
-      blocks_.push_back(
-          {{merged * merged_out + first, channels, (channels + vector - 1) / vector, vector},
-           merged * merged_in,
-           bytes});
-      lanes.push_back(blocks_.back().lanes);
-      bytes += block_bytes(blocks_.back());
+      const LaneBlock lanes = {merged * merged_out + first, channels,
+                               (channels + vector - 1) / vector, vector};
+      const std::size_t constants = bytes + align_to_cache_line(static_cast<std::size_t>(runs_) *
+                                                                steps() * 4 * lanes.lanes());
+      blocks_.push_back({lanes, merged * merged_in, bytes, constants});
+      bytes = constants + align_to_cache_line(LaneConstants::bytes(lanes));
     }
   }
-  constants_ = LaneConstants(layer, lanes);
   memory_ = WeightMemory(bytes);
   for (const WeightBlock& block : blocks_) {
     if (layer.input_bytes() == sizeof(std::int8_t)) {
@@ -66,11 +66,8 @@ PackedWeights::PackedWeights(const ConvLayer& layer)
     } else {
       pack<std::int16_t>(layer, block);
     }
+    LaneConstants::pack(layer, block.lanes, memory_.data() + block.constants);
   }
-}
-
-std::size_t PackedWeights::block_bytes(const WeightBlock& block) const {
-  return static_cast<std::size_t>(runs_) * steps() * 4 * block.lanes.lanes();
 }
 
 template <typename Weight>
@@ -112,21 +109,24 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
 }
 
 std::span<const std::byte> PackedWeights::block_memory(std::size_t index) const {
-  return {memory_.data() + blocks_[index].weights, block_bytes(blocks_[index])};
+  const WeightBlock& block = blocks_[index];
+  return {memory_.data() + block.weights,
+          block.constants + LaneConstants::bytes(block.lanes) - block.weights};
 }
 
 ConvBlock PackedWeights::block(std::size_t index) const {
   const WeightBlock& block = blocks_[index];
-  const std::size_t next = index + 1 == blocks_.size() ? 0 : index + 1;
-  const auto* weights = reinterpret_cast<const std::int8_t*>(memory_.data());
-  return {weights + block.weights,
-          constants_.offsets(index),
-          constants_.multipliers(index),
-          constants_.shifts(index),
+  const LaneConstants constants(memory_.data() + block.constants, block.lanes, float_sums_);
+  const auto next = block_memory(index + 1 == blocks_.size() ? 0 : index + 1);
+  const auto* prefetch = reinterpret_cast<const std::int8_t*>(next.data());
+  return {reinterpret_cast<const std::int8_t*>(memory_.data() + block.weights),
+          constants.offsets,
+          constants.multipliers,
+          constants.shifts,
           block.lanes.vectors,
           block.lanes.channels,
-          weights + blocks_[next].weights,
-          weights + blocks_[next].weights + block_bytes(blocks_[next])};
+          prefetch,
+          prefetch + next.size()};
 }
 
 }  // namespace pyquant::native

@@ -14,7 +14,8 @@ namespace pyquant::native {
 struct WeightBlock {
   LaneBlock lanes;
   std::int64_t first_input;  // channel
-  std::size_t weights;       // position of its weights
+  std::size_t weights;       // position of its weights, and of its constants behind them
+  std::size_t constants;
 };
 
 // Groups are multiplied one after the other; narrow ones are merged with their neighbours, the
@@ -39,13 +40,13 @@ class PackedWeights {
   bool overruns() const { return run_inputs_ % step_inputs_ != 0; }
 
   std::size_t bytes() const { return memory_.size(); }
+  // The weights and constants of a block.
   std::span<const std::byte> block_memory(std::size_t index) const;
   // What `convolve` needs of a block but x and y. The block after it is fetched while it is being
   // read.
   ConvBlock block(std::size_t index) const;
 
  private:
-  std::size_t block_bytes(const WeightBlock& block) const;
   // Weight: int8 or int16, as the kernel multiplies them.
   template <typename Weight>
   void pack(const ConvLayer& layer, const WeightBlock& block);
@@ -55,7 +56,7 @@ class PackedWeights {
   std::int64_t run_inputs_ = 0, runs_ = 0;
   bool rows_ = false;
   std::vector<WeightBlock> blocks_;
-  LaneConstants constants_;
+  bool float_sums_;
   WeightMemory memory_;
 };
 
