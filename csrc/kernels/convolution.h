@@ -23,7 +23,12 @@ struct LaneGeometry {
   std::size_t step_inputs;
   // What the kernel subtracts from each input, so that it is signed; the offsets make up for it.
   std::int32_t input_shift = 0;
+  // Steps that are multiplied at once, at most; a run is cut into equal parts of so many.
+  std::size_t tile_steps = 1;
 };
+
+// The rows of a window that a kernel gathers, and their channels, at most.
+inline constexpr std::size_t kMostGatheredRows = 7, kMostGatheredChannels = 4;
 
 // Of a block of a depthwise convolution, on every instruction set.
 inline constexpr std::size_t kDepthwiseVectors = 4;

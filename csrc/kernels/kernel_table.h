@@ -142,6 +142,13 @@ struct KernelTable {
   // Whether they take OutputStage::float_sums.
   bool takes_float_sums = false;
 
+  // Makes of `row_count` rows of `count` columns of `channels` bytes each the bytes
+  // [column][row][channel]. row_count <= kMostGatheredRows, channels <= kMostGatheredChannels, and
+  // `slack` bytes behind each row may be read. Null where it would be slow.
+  void (*gather_columns)(const std::uint8_t* const* rows, std::size_t row_count,
+                         std::size_t channels, std::size_t count, std::size_t slack,
+                         std::uint8_t* y) = nullptr;
+
   // `rows` rows of `pixels` outputs of each of `count` blocks; a row begins where the one before it
   // ends.
   void (*convolve)(const ConvLayout& layout, ConvBlock* blocks, std::size_t count, std::size_t rows,

@@ -47,6 +47,11 @@ LARGE = {
     "padded": (96, 1, ops.Window(3, 3, 1, 1, 1, 1, 1, 1)),
     "unpadded": (96, 1, ops.Window(3, 3, 2, 2)),
     "grouped": (144, 3, ops.Window(3, 3, 1, 1, 1, 1, 1, 1)),
+    "colours": (3, 1, ops.Window(3, 3, 2, 2, 1, 1, 1, 1)),
+    "colours, wide": (3, 1, ops.Window(7, 7, 2, 2, 3, 3, 3, 3)),
+    "grey": (1, 1, ops.Window(5, 5, 1, 1, 0, 2, 4, 1)),
+    "four channels, dilated": (4, 1, ops.Window(6, 2, 3, 2, 5, 1, 0, 2, 2, 1)),
+    "two channels, unpadded": (2, 1, ops.Window(4, 3)),
     "depthwise": (70, 70, ops.Window(3, 3, 1, 1, 1, 1, 1, 1)),
 }
 

@@ -20,6 +20,8 @@ namespace {
 
 // Input that is read again for every block of channels.
 constexpr std::int64_t kBandBytes = 512 * 1024;
+// Columns that are read for one block, once.
+constexpr std::int64_t kColumnBandBytes = 64 * 1024;
 // A pointwise layer's pixels are one long row; threads and bands take multiples of this, which
 // tiles of 14 and 7 pixels divide.
 constexpr std::int64_t kFlatPixels = 28;
@@ -36,7 +38,9 @@ class PreparedConvolution final : public PreparedKernel {
   std::unique_ptr<BoundKernel> bind(std::span<const StridedShape> inputs,
                                     const StridedShape& output, int threads) const override;
 
-  bool takes_strided_input(std::size_t input) const override { return input == 0; }
+  bool takes_strided_input(std::size_t input) const override {
+    return input == 0 && weights_.runs() != PackedWeights::Runs::kWindow;
+  }
   bool takes_strided_output() const override { return takes_output_strides(layer_.output); }
 
   const ConvLayer& layer() const { return layer_; }
@@ -61,6 +65,7 @@ class BoundConvolution final : public BoundKernel {
     if (pointwise) {
       images_.in_w = images_.out_w = pixels;
     } else {
+      images_.images = input[0];
       images_.in_h = input[1];
       images_.in_w = input[2];
       images_.out_h = output[1];
@@ -126,6 +131,7 @@ class BoundConvolution final : public BoundKernel {
     kInPlace,     // the image
     kWidened,     // the image, widened
     kCopiedRows,  // a copy of some rows, with a border
+    kColumns,     // for each output row a copy of the rows under it, column by column
     kGathered,    // a copy of all inputs of each pixel
   };
 
@@ -134,6 +140,9 @@ class BoundConvolution final : public BoundKernel {
     const bool padded = window.pad_top != 0 || window.pad_left != 0 || window.pad_bottom != 0 ||
                         window.pad_right != 0;
     const bool pointwise = window == Window{};
+    if (weights_.runs() == PackedWeights::Runs::kWindow) {
+      return Reading::kColumns;
+    }
     // Narrow images waste parts of tiles at the end of each row; gathered pixels are one long row.
     const bool narrow = !pointwise && images_.out_w < kNarrowRow && pixels > images_.out_w &&
                         layer_.out_channels >= kGatherChannels;
@@ -144,7 +153,7 @@ class BoundConvolution final : public BoundKernel {
     }
     // Neighbouring pixels are one run.
     const bool gaps = images_.pixel_stride != images_.channels && window.kernel_w != 1 &&
-                      weights_.runs_are_rows();
+                      weights_.runs() == PackedWeights::Runs::kRows;
     if (layer_.input_bytes() == 1) {
       return padded || overruns || gaps ? Reading::kCopiedRows : Reading::kInPlace;
     }
@@ -163,20 +172,29 @@ class BoundConvolution final : public BoundKernel {
                                          : layer_.in_channels * layer_.input_bytes();
     row_bytes_ =
         pixel_bytes * (reading_ == Reading::kCopiedRows ? images_.row_pixels() : images_.in_w);
+    if (reading_ == Reading::kColumns) {
+      outside_ = outside_row(images_);
+      row_bytes_ = images_.row_pixels() * window.kernel_h * layer_.in_channels;
+    }
     layout_.steps = weights_.steps();
     layout_.pixel_stride = window.stride_w * pixel_bytes;
     layout_.row_stride = window.stride_h * row_bytes_;
     layout_.output_stride = output_stride;
     layout_.output = layer_.output;
-    if (reading_ == Reading::kGathered) {
+    if (reading_ == Reading::kColumns) {
+      layout_.pixel_stride *= window.kernel_h;
+      layout_.row_stride = row_bytes_;
+      taps_.push_back(0);
+    } else if (reading_ == Reading::kGathered) {
       // All runs of a pixel are one.
-      layout_.steps *= static_cast<std::size_t>(weights_.runs());
+      layout_.steps *= static_cast<std::size_t>(weights_.run_count());
       layout_.pixel_stride = static_cast<std::ptrdiff_t>(4 * layout_.steps);
       taps_.push_back(0);
     } else {
-      for (std::int64_t run = 0; run < weights_.runs(); ++run) {
-        const std::int64_t kh = weights_.runs_are_rows() ? run : run / window.kernel_w;
-        const std::int64_t kw = weights_.runs_are_rows() ? 0 : run % window.kernel_w;
+      const bool rows = weights_.runs() == PackedWeights::Runs::kRows;
+      for (std::int64_t run = 0; run < weights_.run_count(); ++run) {
+        const std::int64_t kh = rows ? run : run / window.kernel_w;
+        const std::int64_t kw = rows ? 0 : run % window.kernel_w;
         taps_.push_back(kh * window.dilation_h * row_bytes_ + kw * window.dilation_w * pixel_bytes);
       }
     }
@@ -208,15 +226,18 @@ class BoundConvolution final : public BoundKernel {
     const std::int64_t most_units = flat_ ? units_ : images_.out_h;
     band_units_ = most_units;
     if (copied || weights_.blocks().size() > 1) {
-      band_units_ = std::clamp<std::int64_t>(kBandBytes / unit_bytes(), 1, most_units);
+      const bool read_once = reading_ == Reading::kColumns && weights_.blocks().size() == 1;
+      const std::int64_t bytes = read_once ? kColumnBandBytes : kBandBytes;
+      band_units_ = std::clamp<std::int64_t>(bytes / unit_bytes(), 1, most_units);
     }
     if (!copied) {
       return;
     }
-    const std::int64_t bytes =
-        flat_ ? band_units_ * unit_bytes() : images_.input_rows(band_units_) * row_bytes_;
-    // With room for the excess of the last run.
-    copy_bytes_ = align_to_cache_line(static_cast<std::size_t>(bytes) + 4);
+    const std::int64_t bytes = reading_ == Reading::kCopiedRows
+                                   ? images_.input_rows(band_units_) * row_bytes_
+                                   : band_units_ * unit_bytes();
+    const std::size_t run = weights_.steps() * 4;  // the last one may exceed the copy
+    copy_bytes_ = align_to_cache_line(static_cast<std::size_t>(bytes) + run);
     scratch_bytes_ = copy_bytes_ * static_cast<std::size_t>(threads);
   }
 
@@ -254,16 +275,23 @@ class BoundConvolution final : public BoundKernel {
       copy_rows(images_, x, band, copy);
       return;
     }
+    if constexpr (sizeof(Input) == 1) {
+      if (reading_ == Reading::kColumns) {
+        gather_columns(images_, layer_.kernels, x, outside_.data(), band, copy);
+        return;
+      }
+    }
     const Range pixels = flat_pixels(band);
     if (reading_ == Reading::kWidened) {
       copy_pixels(images_, x + pixels.begin * images_.pixel_stride, pixels.end - pixels.begin,
                   copy);
       return;
     }
-    gather(images_,
-           {weights_.runs_are_rows(), weights_.runs(), weights_.run_inputs(),
-            static_cast<std::int64_t>(weights_.steps() * layer_.geometry().step_inputs)},
-           x, pixels, copy);
+    gather(
+        images_,
+        {weights_.runs() == PackedWeights::Runs::kRows, weights_.run_count(), weights_.run_inputs(),
+         static_cast<std::int64_t>(weights_.steps() * layer_.geometry().step_inputs)},
+        x, pixels, copy);
   }
 
   // blocks: to be filled with those from `first` on.
@@ -294,10 +322,11 @@ class BoundConvolution final : public BoundKernel {
   const PackedWeights& weights_;
   ConvImages images_;
   Reading reading_ = Reading::kInPlace;
-  bool flat_ = false;           // one row of pixels that are independent of each other
-  std::int64_t pixels_ = 0;     // in a row
-  std::int64_t units_ = 0;      // of work: rows, or kFlatPixels pixels
-  std::int64_t row_bytes_ = 0;  // of what the kernel reads, if not gathered
+  bool flat_ = false;                  // one row of pixels that are independent of each other
+  std::int64_t pixels_ = 0;            // in a row
+  std::int64_t units_ = 0;             // of work: rows, or kFlatPixels pixels
+  std::int64_t row_bytes_ = 0;         // of what the kernel reads, if not gathered
+  std::vector<std::uint8_t> outside_;  // a row of zero points, for kColumns
   std::vector<std::ptrdiff_t> taps_;
   ConvLayout layout_{};
   std::vector<ConvBlock> blocks_;  // [thread][block]

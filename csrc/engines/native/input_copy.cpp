@@ -35,6 +35,9 @@ void copy_part_of_row(const ConvImages& images, const std::uint8_t* x, std::int6
   std::fill_n(target, (first + count - end) * images.channels, zero_point);
 }
 
+// Bytes that gather_columns of the kernels may use behind a row.
+constexpr std::int64_t kSlack = 64;
+
 }  // namespace
 
 template <typename Input>
@@ -46,6 +49,39 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Inpu
   for (std::int64_t row = first; row < first + count; ++row) {
     copy_part_of_row(images, x, image, row, -window.pad_left, images.row_pixels(), target);
     target += images.row_pixels() * images.channels;
+  }
+}
+
+std::vector<std::uint8_t> outside_row(const ConvImages& images) {
+  return std::vector<std::uint8_t>(static_cast<std::size_t>(images.in_w * images.channels + kSlack),
+                                   static_cast<std::uint8_t>(images.zero_point));
+}
+
+void gather_columns(const ConvImages& images, const KernelTable& kernels, const std::uint8_t* x,
+                    const std::uint8_t* outside, Range rows, std::uint8_t* target) {
+  const Window& window = images.window;
+  const std::int64_t row_bytes = images.in_w * images.channels;
+  const std::int64_t column_bytes = window.kernel_h * images.channels;
+  const std::int64_t left = std::min<std::int64_t>(window.pad_left, images.row_pixels());
+  const std::int64_t inside = std::min(images.in_w, images.row_pixels() - left);
+  const std::int64_t right = images.row_pixels() - left - inside;
+  const std::uint8_t* end = x + images.images * images.in_h * row_bytes;
+  for (; rows.begin < rows.end; ++rows.begin) {
+    const std::uint8_t* image = x + rows.begin / images.out_h * images.in_h * row_bytes;
+    std::int64_t row = rows.begin % images.out_h * window.stride_h - window.pad_top;
+    const std::uint8_t* sources[kMostGatheredRows];
+    std::int64_t slack = kSlack;
+    for (std::int32_t i = 0; i < window.kernel_h; ++i, row += window.dilation_h) {
+      const bool is_inside = 0 <= row && row < images.in_h;
+      sources[i] = is_inside ? image + row * row_bytes : outside;
+      slack = is_inside ? std::min(slack, end - (sources[i] + inside * images.channels)) : slack;
+    }
+    target = std::fill_n(target, left * column_bytes, images.zero_point);
+    kernels.gather_columns(sources, static_cast<std::size_t>(window.kernel_h),
+                           static_cast<std::size_t>(images.channels),
+                           static_cast<std::size_t>(inside), static_cast<std::size_t>(slack),
+                           target);
+    target = std::fill_n(target + inside * column_bytes, right * column_bytes, images.zero_point);
   }
 }
 

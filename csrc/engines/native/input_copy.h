@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "kernels/kernel_table.h"
 #include "pyquant/operator.h"
 #include "runtime/thread_pool.h"
 
@@ -11,7 +13,7 @@ namespace pyquant::native {
 // The images of one bound shape.
 struct ConvImages {
   Window window;
-  std::int64_t in_h = 1, in_w = 1, out_h = 1, out_w = 1;
+  std::int64_t images = 1, in_h = 1, in_w = 1, out_h = 1, out_w = 1;
   std::int64_t channels = 0;      // of the input
   std::int64_t pixel_stride = 0;  // of the input, in elements: at least its channels
   std::int32_t zero_point = 0;
@@ -38,6 +40,14 @@ Input* copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t
 // row_pixels() long, with zero points for what is outside the image.
 template <typename Input>
 void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Input* target);
+
+// A row of the image, of zero points, with what gather_columns may read behind it.
+std::vector<std::uint8_t> outside_row(const ConvImages& images);
+
+// Copies for each of some output rows the input rows under it, [column][kernel_h][channels], with
+// zero points for what is outside the image. outside: outside_row(images).
+void gather_columns(const ConvImages& images, const KernelTable& kernels, const std::uint8_t* x,
+                    const std::uint8_t* outside, Range rows, std::uint8_t* target);
 
 // How the inputs of a pixel are laid out in `gather`: the window's rows, or its single pixels, each
 // padded to whole steps of the kernel.

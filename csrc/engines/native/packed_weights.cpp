@@ -33,17 +33,44 @@ std::int64_t merged_members(const ConvLayer& layer) {
   return best;
 }
 
+// Whether the window of a few channels is best gathered.
+bool gathers_columns(const ConvLayer& layer) {
+  const Window& window = layer.window;
+  return layer.kernels.gather_columns != nullptr && layer.groups == 1 &&
+         static_cast<std::size_t>(layer.in_channels) <= kMostGatheredChannels &&
+         window.dilation_w == 1 && window.kernel_h != 1 &&
+         static_cast<std::size_t>(window.kernel_h) <= kMostGatheredRows;
+}
+
+PackedWeights::Runs choose_runs(const ConvLayer& layer, std::int64_t members) {
+  if (gathers_columns(layer)) {
+    return PackedWeights::Runs::kWindow;
+  }
+  const bool neighbours = layer.window.dilation_w == 1 || layer.window.kernel_w == 1;
+  return members == layer.groups && neighbours ? PackedWeights::Runs::kRows
+                                               : PackedWeights::Runs::kPixels;
+}
+
 }  // namespace
 
 PackedWeights::PackedWeights(const ConvLayer& layer)
     : members_(merged_members(layer)),
       step_inputs_(static_cast<std::int64_t>(layer.geometry().step_inputs)),
+      runs_(choose_runs(layer, members_)),
       float_sums_(layer.output.float_sums) {
   const std::int64_t merged_in = members_ * layer.group_in();
   const std::int64_t merged_out = members_ * layer.group_out();
-  rows_ = members_ == layer.groups && (layer.window.dilation_w == 1 || layer.window.kernel_w == 1);
-  run_inputs_ = merged_in * (rows_ ? layer.window.kernel_w : 1);
-  runs_ = rows_ ? layer.window.kernel_h : layer.kernel_pixels();
+  const std::int64_t run_pixels = runs_ == Runs::kWindow ? layer.kernel_pixels()
+                                  : runs_ == Runs::kRows ? layer.window.kernel_w
+                                                         : 1;
+  run_inputs_ = merged_in * run_pixels;
+  run_count_ = layer.kernel_pixels() / run_pixels;
+  steps_ = static_cast<std::size_t>(divide_up(run_inputs_, step_inputs_));
+  if (runs_ == Runs::kWindow) {
+    // Gathered inputs have room for equal parts.
+    const std::size_t parts = (steps_ - 1) / layer.geometry().tile_steps + 1;
+    steps_ = ((steps_ - 1) / parts + 1) * parts;
+  }
 
   const std::size_t vector = layer.geometry().vector_channels;
   const auto most = static_cast<std::int64_t>(vector * layer.geometry().block_vectors);
@@ -53,8 +80,9 @@ PackedWeights::PackedWeights(const ConvLayer& layer)
       const auto channels = static_cast<std::size_t>(std::min(most, merged_out - first));
       const LaneBlock lanes = {merged * merged_out + first, channels,
                                (channels + vector - 1) / vector, vector};
-      const std::size_t constants = bytes + align_to_cache_line(static_cast<std::size_t>(runs_) *
-                                                                steps() * 4 * lanes.lanes());
+      const std::size_t constants =
+          bytes +
+          align_to_cache_line(static_cast<std::size_t>(run_count_) * steps() * 4 * lanes.lanes());
       blocks_.push_back({lanes, merged * merged_in, bytes, constants});
       bytes = constants + align_to_cache_line(LaneConstants::bytes(lanes));
     }
@@ -82,8 +110,14 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
         channel / layer.group_out() * layer.group_in() - block.first_input;
     for (std::int64_t kh = 0; kh < layer.window.kernel_h; ++kh) {
       for (std::int64_t kw = 0; kw < layer.window.kernel_w; ++kw) {
-        const std::int64_t run = rows_ ? kh : kh * layer.window.kernel_w + kw;
-        const std::int64_t begin = (rows_ ? kw * members_ * layer.group_in() : 0) + group_first;
+        // Which pixel of which run.
+        const std::int64_t run = runs_ == Runs::kWindow ? 0
+                                 : runs_ == Runs::kRows ? kh
+                                                        : kh * layer.window.kernel_w + kw;
+        const std::int64_t pixel = runs_ == Runs::kWindow ? kw * layer.window.kernel_h + kh
+                                   : runs_ == Runs::kRows ? kw
+                                                          : 0;
+        const std::int64_t begin = pixel * members_ * layer.group_in() + group_first;
         std::int64_t in = 0;
         if (static_cast<std::size_t>(begin) % kInputs == 0) {
           // Whole steps.

@@ -21,23 +21,26 @@ struct WeightBlock {
 // Groups are multiplied one after the other; narrow ones are merged with their neighbours, the
 // weights between what were different groups being zero, so that they fill a vector.
 //
-// A pixel's inputs come in contiguous runs: a row of the kernel where its pixels are
-// neighbours and all channels are used, else one pixel of it.
+// A pixel's inputs come in contiguous runs.
 class PackedWeights {
  public:
+  enum class Runs : std::uint8_t {
+    kPixels,  // of the window
+    kRows,    // of the window, where its pixels are neighbours and all channels are used
+    kWindow,  // all of it, column by column: [kernel_w][kernel_h][channels]
+  };
+
   explicit PackedWeights(const ConvLayer& layer);
 
   const std::vector<WeightBlock>& blocks() const { return blocks_; }
   std::int64_t run_inputs() const { return run_inputs_; }
-  std::int64_t runs() const { return runs_; }
-  bool runs_are_rows() const { return rows_; }
+  std::int64_t run_count() const { return run_count_; }
+  Runs runs() const { return runs_; }
   // A run holds all input channels.
   bool one_group() const { return blocks_.back().first_input == 0; }
-  // Steps in a run; the last one may have inputs beyond the run's end.
-  std::size_t steps() const {
-    return static_cast<std::size_t>((run_inputs_ + step_inputs_ - 1) / step_inputs_);
-  }
-  bool overruns() const { return run_inputs_ % step_inputs_ != 0; }
+  // Steps in a run; the last ones may have inputs beyond the run's end.
+  std::size_t steps() const { return steps_; }
+  bool overruns() const { return static_cast<std::int64_t>(steps_) * step_inputs_ != run_inputs_; }
 
   std::size_t bytes() const { return memory_.size(); }
   // The weights and constants of a block.
@@ -53,8 +56,9 @@ class PackedWeights {
 
   std::int64_t members_ = 1;  // groups that are merged into one
   std::int64_t step_inputs_;
-  std::int64_t run_inputs_ = 0, runs_ = 0;
-  bool rows_ = false;
+  Runs runs_;
+  std::int64_t run_inputs_ = 0, run_count_ = 0;
+  std::size_t steps_ = 0;
   std::vector<WeightBlock> blocks_;
   bool float_sums_;
   WeightMemory memory_;

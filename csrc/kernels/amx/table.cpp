@@ -1,4 +1,5 @@
 #include "kernels/amx/kernels.h"
+#include "kernels/amx/tiling.h"
 #include "kernels/avx2/kernels.h"
 #include "kernels/avx512_vnni/kernels.h"
 
@@ -24,10 +25,11 @@ const KernelTable kTable = {
     .fake_quantize = avx512_vnni::fake_quantize,
     .pass_gradient = avx512_vnni::pass_gradient,
     .fake_quantize_backward = avx512_vnni::fake_quantize_backward,
-    .geometry = avx512_vnni::kGeometry,
+    .geometry = {avx512_vnni::kVectorChannels, avx512_vnni::kBlockVectors, 4, 0, kTileSteps},
     .adds_residuals = true,
     .looks_up_tables = true,
     .takes_float_sums = true,
+    .gather_columns = avx512_vnni::gather_columns,
     .convolve = convolve,
     .interleave = avx512_vnni::interleave,
     .convolve_depthwise = avx512_vnni::convolve_depthwise,

@@ -27,6 +27,8 @@ void fake_quantize(const float* x, std::size_t count, RoundingGrid grid, float* 
 void pass_gradient(const float* dy, const std::uint8_t* passed, std::size_t count, float* dx);
 float fake_quantize_backward(const float* x, const float* dy, std::size_t count, RoundingGrid grid,
                              float* dx);
+void gather_columns(const std::uint8_t* const* rows, std::size_t row_count, std::size_t channels,
+                    std::size_t count, std::size_t slack, std::uint8_t* y);
 void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
                     std::size_t pixels);
 void interleave(const std::uint8_t* const* rows, std::size_t groups, std::size_t channels,
@@ -46,7 +48,7 @@ void store_pixel(const OutputStage& output, const std::int32_t* accumulators,
 
 std::size_t multiply_adds(std::size_t loops);
 
-// quantize_planes and lookup need VBMI.
+// quantize_planes, lookup and gather_columns need VBMI.
 extern const KernelTable kTable, kTableWithoutVbmi;
 extern const DynamicKernels kDynamic;
 

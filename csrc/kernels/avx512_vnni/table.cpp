@@ -30,6 +30,7 @@ constexpr KernelTable table(bool vbmi) {
       .adds_residuals = true,
       .looks_up_tables = vbmi,
       .takes_float_sums = true,
+      .gather_columns = vbmi ? gather_columns : nullptr,
       .convolve = convolve_each<convolve_block>,
       .interleave = interleave,
       .convolve_depthwise = convolve_depthwise,
