@@ -54,6 +54,7 @@ PYQUANT_INLINE __m256i load(const void* address) {
   return value;
 }
 
+// In registers only as long as all indices are constants; see Tile in avx512_vnni.
 template <int kVectors, int kPixels>
 struct Tile {
   __m256i sums[kPixels][kVectors];
@@ -135,13 +136,13 @@ PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const Packer& pac
 }
 
 // As they are, for OutputStage::Kind::kInt32.
-template <int kVectors, int kPixels>
-PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride, void* y) {
-  for (int i = 0; i < kPixels * kVectors; ++i) {
-    auto* pixel = static_cast<std::int32_t*>(y) + static_cast<std::size_t>(i / kVectors) * stride;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(pixel) + i % kVectors,
-                        tile.sums[i / kVectors][i % kVectors]);
-  }
+template <int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride,
+                               std::int32_t* y, Indices<kIndex...>) {
+  (_mm256_storeu_si256(
+       reinterpret_cast<__m256i*>(y + kIndex / kVectors * stride) + kIndex % kVectors,
+       tile.sums[kIndex / kVectors][kIndex % kVectors]),
+   ...);
 }
 
 template <int kVectors, int kPixels>
@@ -190,7 +191,8 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
           static_cast<std::uint8_t*>(y), layout.output_stride,
           Range<(kPixels + kGroup - 1) / kGroup>());
   } else if (layout.output.kind == OutputStage::Kind::kInt32) {
-    store_sums(tile, layout.output_stride, y);
+    store_sums(tile, layout.output_stride, static_cast<std::int32_t*>(y),
+               Range<kVectors * kPixels>());
   } else {
     const Tile<kVectors, kPixels> copy = tile;
     store_slowly(copy, layout, block, y);

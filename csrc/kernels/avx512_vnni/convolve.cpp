@@ -50,6 +50,8 @@ struct Pixel {
   __m512i sums[kVectors];
 };
 
+// Its elements stay in registers only if all indices are constants when GCC 12 takes it apart,
+// which is before it unrolls loops: in one loop over them, and each multiplication stores its sum.
 template <int kVectors, int kPixels>
 struct Tile {
   Pixel<kVectors> pixels[kPixels];
@@ -95,17 +97,15 @@ PYQUANT_INLINE void start(Tile<kVectors, kPixels>& tile, const std::int32_t* off
    ...);
 }
 
-template <int kVectors, int kFirst, int kPixels, PostOp kPostOp>
+template <int kFirst, int kVectors, int kPixels, PostOp kPostOp, int... kIndex>
 PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile,
                                 const Packer<kVectors, kPostOp>& packer,
-                                const ScalesInMemory& scales, std::uint8_t* y, std::size_t stride) {
+                                const ScalesInMemory& scales, std::uint8_t* y, std::size_t stride,
+                                Indices<kIndex...>) {
   constexpr int kGroup = kPixelsInStore<kVectors>;
   constexpr int kCount = kPixels - kFirst < kGroup ? kPixels - kFirst : kGroup;
-  __m512i sums[kGroup * kVectors];
-  for (int i = 0; i < kGroup * kVectors; ++i) {
-    const int pixel = i / kVectors < kCount ? kFirst + i / kVectors : kFirst;
-    sums[i] = tile.pixels[pixel].sums[i % kVectors];
-  }
+  constexpr auto kPixel = [](int pixel) { return pixel < kCount ? kFirst + pixel : kFirst; };
+  const __m512i sums[] = {tile.pixels[kPixel(kIndex / kVectors)].sums[kIndex % kVectors]...};
   packer.store(sums, scales, kCount, y + kFirst * stride, stride);
 }
 
@@ -114,18 +114,19 @@ PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const ConvLayout&
                           const ConvBlock& block, std::uint8_t* y, Indices<kIndex...>) {
   const Packer<kVectors, kPostOp> packer(layout.output, block.channels);
   const ScalesInMemory scales = {block.multipliers, block.shifts};
-  (store_group<kVectors, kIndex * kPixelsInStore<kVectors>>(tile, packer, scales, y,
-                                                            layout.output_stride),
+  constexpr int kGroup = kPixelsInStore<kVectors>;
+  (store_group<kIndex * kGroup>(tile, packer, scales, y, layout.output_stride,
+                                Range<kGroup * kVectors>()),
    ...);
 }
 
 // As they are, for OutputStage::Kind::kInt32.
-template <int kVectors, int kPixels>
-PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride, void* y) {
-  for (int i = 0; i < kPixels * kVectors; ++i) {
-    auto* pixel = static_cast<std::int32_t*>(y) + static_cast<std::size_t>(i / kVectors) * stride;
-    _mm512_storeu_si512(pixel + 16 * (i % kVectors), tile.pixels[i / kVectors].sums[i % kVectors]);
-  }
+template <int kVectors, int kPixels, int... kIndex>
+PYQUANT_INLINE void store_sums(const Tile<kVectors, kPixels>& tile, std::size_t stride,
+                               std::int32_t* y, Indices<kIndex...>) {
+  (_mm512_storeu_si512(y + kIndex / kVectors * stride + 16 * (kIndex % kVectors),
+                       tile.pixels[kIndex / kVectors].sums[kIndex % kVectors]),
+   ...);
 }
 
 template <int kVectors, int kPixels>
@@ -183,7 +184,8 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
         break;
     }
   } else if (layout.output.kind == OutputStage::Kind::kInt32) {
-    store_sums(tile, layout.output_stride, y);
+    store_sums(tile, layout.output_stride, static_cast<std::int32_t*>(y),
+               Range<kVectors * kPixels>());
   } else {
     const Tile<kVectors, kPixels> copy = tile;
     store_slowly(copy, layout, block, y);
