@@ -74,6 +74,12 @@ class Images:
         op = ops.ConvTranspose2d(window, 1, 0, 0, 3, 250)
         return self.build.conv(small, window, channels, (1, HEIGHT, WIDTH, channels), op)
 
+    def blurred(self, x: int, channels: int) -> int:
+        """A transposed convolution without strides."""
+        window = ops.Window(3, 3, 1, 1, 1, 1, 1, 1)
+        op = ops.ConvTranspose2d(window, 1, 0, 0, 3, 250)
+        return self.build.conv(x, window, channels, (1, HEIGHT, WIDTH, channels), op)
+
     def concat(self, *parts: int, interleaved: bool = False) -> int:
         channels = sum(self.channels(x) for x in parts)
         return self.build.node(ops.Concat(3, interleaved), list(parts), self.image(channels))
@@ -116,7 +122,7 @@ def random_program(seed: int) -> Program:
                 bilinear = ops.ResizeBilinear(HEIGHT, WIDTH, align_corners=True)
                 y = images.unary(nearest if seed % 2 else bilinear, x)
             case 7:
-                y = images.transposed(x, outputs)
+                y = images.transposed(x, outputs) if seed % 2 else images.blurred(x, outputs)
             case 8:
                 y = images.unary(table(seed), x)
             case 9:
@@ -188,6 +194,18 @@ def test_branches_of_an_inception_block_copy_nothing() -> None:
     branches = [images.conv(x, 1, 24), images.conv(images.conv(x, 1, 8), 3, 40), pooled]
     program = images.build.finish(images.conv(images.concat(*branches), 1, 8))
     assert "Concat" not in steps_of(program)[0]
+
+
+@pytest.mark.parametrize("kind", ["conv", "blurred", "unpadded"])
+def test_few_channels_of_many(kind: str, isa: str) -> None:
+    """What reads three channels, some of a wider tensor's, may need them side by side."""
+    images = Images(0)
+    x = images.conv(images.build.input(images.image(16)), 1, 48)
+    part = images.slice(x, 20, 23)
+    y = images.conv(part, 3, 8) if kind == "conv" else getattr(images, kind)(part, 8)
+    program = images.build.finish(y)
+    value = torch.randint(0, 256, (1, HEIGHT, WIDTH, 16), dtype=torch.uint8)
+    assert torch.equal(ProgramModule(program)(value)[0], by_kernels(program, value)[0])
 
 
 def test_halves_are_read_in_place() -> None:

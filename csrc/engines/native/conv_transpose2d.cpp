@@ -210,7 +210,11 @@ class PreparedConvTranspose2d final : public PreparedKernel {
     return std::make_unique<BoundConvTranspose2d>(prepared_, inputs, output, threads);
   }
 
-  bool takes_strided_input(std::size_t /*input*/) const override { return true; }
+  bool takes_strided_input(std::size_t input) const override {
+    return std::ranges::all_of(prepared_.phases, [&](const PreparedPhase& phase) {
+      return phase.convolution->takes_strided_input(input);
+    });
+  }
   bool takes_strided_output() const override { return true; }
 
  private:
