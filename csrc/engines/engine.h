@@ -31,6 +31,8 @@ struct StridedShape : Shape {
       : Shape(shape), pixel_stride(rank() == 0 ? 1 : shape[rank() - 1]) {}
   StridedShape(const Shape& shape, std::int64_t stride) : Shape(shape), pixel_stride(stride) {}
 
+  const Shape& shape() const { return *this; }
+
   std::int64_t pixel_stride = 0;
 };
 

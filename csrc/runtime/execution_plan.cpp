@@ -97,6 +97,7 @@ void ExecutionPlan::bind(const Program::Impl& program, int threads) {
   for (const PreparedStep* prepared : placement_.steps) {
     Step step;
     std::vector<StridedShape> inputs;
+    inputs.reserve(prepared->inputs.size());
     for (const std::size_t tensor : prepared->inputs) {
       inputs.push_back(strided_shape(tensor));
     }

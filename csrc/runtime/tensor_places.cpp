@@ -72,6 +72,7 @@ class Placer {
   bool is_view(std::size_t step) const {
     const ProgramNode& node = first_node(step);
     std::vector<Shape> inputs;
+    inputs.reserve(node.inputs.size());
     for (const std::size_t tensor : node.inputs) {
       inputs.push_back(shapes_[tensor]);
     }

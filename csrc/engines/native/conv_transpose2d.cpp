@@ -123,7 +123,7 @@ class BoundConvTranspose2d final : public BoundKernel {
         stride_w_(prepared.stride_w),
         pixel_bytes_(output[3] * static_cast<std::int64_t>(prepared.output_size)),
         pixel_stride_(output.pixel_stride * static_cast<std::int64_t>(prepared.output_size)),
-        y_(output) {
+        y_(output.shape()) {
     for (const PreparedPhase& phase : prepared.phases) {
       if (phase.first_row >= y_[1] || phase.first_column >= y_[2]) {
         continue;

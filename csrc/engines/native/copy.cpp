@@ -265,7 +265,7 @@ class BoundPad final : public BoundKernel {
       : pad_(std::get<Pad>(op.attributes)),
         border_(op.output.qparams.zero_point),
         from_(inputs[0]),
-        to_(output),
+        to_(output.shape()),
         first_(std::clamp<std::int64_t>(pad_.left, 0, to_[2])),
         last_(std::clamp<std::int64_t>(pad_.left + from_[2], first_, to_[2])) {}
 

@@ -36,7 +36,7 @@ class BoundReference final : public BoundKernel {
  public:
   BoundReference(const Operator& op, std::span<const StridedShape> inputs,
                  const StridedShape& output)
-      : op_(op), output_{op.output.dtype, output, nullptr} {
+      : op_(op), output_{op.output.dtype, output.shape(), nullptr} {
     std::size_t activation = 0;
     for (const Operand& input : op.inputs) {
       if (input.constant.data == nullptr) {
