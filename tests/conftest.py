@@ -16,6 +16,8 @@ import pytest
 import torch
 import torchvision_models
 
+from pyquant import _C
+
 if TYPE_CHECKING:
     from digits_nets import Digits
     from phone_apps import PhoneApps
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=_C.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this CPU has, chosen for the test."""
+    _C.use_isa(request.param)
+    yield request.param
+    _C.use_isa("")
 
 
 @pytest.fixture

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyquant import _C
 from pyquant.errors import InvalidInputError
 from pyquant.quantization.fake_quantize import FakeQuantize, PerChannelWeightFakeQuantize
 from pyquant.quantization.fake_quantize_op import fake_quantize, observe_fake_quantize
 
 GRID = (-128, 127)
-
-
-@pytest.fixture(params=_C.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _C.use_isa(request.param)
-    yield request.param
-    _C.use_isa("")
 
 
 def on_axis(values: Tensor, x: Tensor, axis: int | None) -> Tensor:

@@ -6,8 +6,6 @@ what needs no copying is not copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -19,14 +17,6 @@ from pyquant.ir.program import Program
 from pyquant.targets import ProgramModule
 
 HEIGHT, WIDTH = 6, 7
-
-
-@pytest.fixture(params=_C.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of this CPU in turn."""
-    _C.use_isa(request.param)
-    yield request.param
-    _C.use_isa("")
 
 
 class Images:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,6 @@ TARGETS = [
     (torch.uint8, torch.per_tensor_affine, 0, 255),
     (torch.uint8, torch.per_tensor_symmetric, 0, 255),
 ]
-
-
-@pytest.fixture(params=_C.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    _C.use_isa(request.param)
-    yield request.param
-    _C.use_isa("")
 
 
 def activations(seed: int = 0, relu: bool = False) -> Tensor:

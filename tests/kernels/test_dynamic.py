@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,11 +20,7 @@ seeds = st.integers(0, 2**32 - 1)
 sizes = st.sampled_from((1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 67, 130, 257, 300))
 
 
-@pytest.fixture(autouse=True, params=_C.isas())
-def _on_every_isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    _C.use_isa(request.param)
-    yield
-    _C.use_isa("")
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def weights_of(generator: torch.Generator, outputs: int, inputs: int) -> Weights:

@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -161,14 +160,6 @@ def test_saturating_values_on_fbgemm_without_vnni(name: str, isa: int) -> None:
         pytest.skip("this CPU has no AVX-512")
     assert used == isa, "FBGEMM did not take the instruction set that was asked for"
     assert count == len(SHAPES) * 5 * 3 * 2
-
-
-@pytest.fixture(params=_C.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this CPU has, chosen for the test."""
-    _C.use_isa(request.param)
-    yield request.param
-    _C.use_isa("")
 
 
 def test_every_isa_gives_the_same_bits(isa: str) -> None:
