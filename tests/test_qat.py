@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pyquant
+from pyquant.analysis.sqnr import sqnr
 from pyquant.errors import CalibrationError, CaptureError, QuantizationError
 from pyquant.quantization.normalized_layer import NormalizedLayer
 
@@ -235,7 +236,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def test_training_recovers_what_rounding_loses(
     digits: Any, digits_net: Callable[[str], nn.Module]
 ) -> None:
-    """Channels of very different size and one scale per tensor: after training that costs 3 %."""
+    """Channels of very different size and one scale per tensor: that costs a fifth."""
     net = copy.deepcopy(digits_net("resnet"))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -243,7 +244,7 @@ def test_training_recovers_what_rounding_loses(
             if hasattr(block, "body"):  # ReLU in between: the net computes what it did
                 norm, after = block.body[0][1], block.body[1][0]
                 shape = norm.weight.shape
-                factors = 2.0 ** torch.empty(shape).uniform_(-4, 4, generator=generator)
+                factors = 2.0 ** torch.empty(shape).uniform_(-4.5, 4.5, generator=generator)
                 norm.weight *= factors
                 norm.bias *= factors
                 after.weight /= factors[:, None, None]
@@ -252,7 +253,7 @@ def test_training_recovers_what_rounding_loses(
     after_training = pyquant.quantize(net, images[:1], images[:256], config, progress=False)
     prepared = pyquant.prepare_qat(net, images[:1], pyquant.QatConfig(per_channel=False))
     optimizer = torch.optim.SGD(prepared.parameters(), 2e-3, momentum=0.9)
-    batches = torch.randperm(len(labels)).split(64)[:-1]
+    batches = torch.randperm(len(labels), generator=generator).split(64)[:-1]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
     for batch in batches:
         optimizer.zero_grad()
@@ -262,8 +263,9 @@ def test_training_recovers_what_rounding_loses(
     prepared.eval()
     trained = pyquant.lower(pyquant.convert(prepared))
 
-    assert digits.accuracy(trained) > digits.accuracy(after_training) + 0.01
-    assert abs(digits.accuracy(trained) - digits.accuracy(prepared)) < 0.002
+    assert digits.accuracy(trained) > digits.accuracy(after_training) + 0.1
+    with torch.no_grad():
+        assert sqnr(prepared(digits.test_images), trained(digits.test_images)) > 20
 
 
 @pytest.mark.parametrize("learned", LEARNED)
