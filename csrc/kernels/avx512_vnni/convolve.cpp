@@ -89,35 +89,61 @@ PYQUANT_INLINE void step(Tile<kVectors, kPixels>& tile, const Cursor& cursor,
   (step_pixel<kVectors, kIndex>(tile, cursor, weights, w), ...);
 }
 
+// Copies are free, and loads would keep the load ports busy.
 template <int kVectors, int kPixels, int... kIndex>
 PYQUANT_INLINE void start(Tile<kVectors, kPixels>& tile, const std::int32_t* offsets,
                           Indices<kIndex...>) {
   ((tile.pixels[kIndex / kVectors].sums[kIndex % kVectors] =
-        load<64 * (kIndex % kVectors)>(offsets)),
+        kIndex < kVectors ? load<64 * (kIndex % kVectors)>(offsets)
+                          : tile.pixels[0].sums[kIndex % kVectors]),
    ...);
 }
 
-template <int kFirst, int kVectors, int kPixels, PostOp kPostOp, int... kIndex>
+// A vector of all pixels, so that its constants are loaded once.
+template <bool kFloatSums, int kVector, int kVectors, int kPixels, int... kPixel>
+PYQUANT_INLINE void scale_vector(Tile<kVectors, kPixels>& tile, const ScalesInMemory& scales,
+                                 Indices<kPixel...>) {
+  const __m512 multiplier = scales.multiplier(kVector);
+  const __m512 shift = kFloatSums ? scales.shift(kVector) : multiplier;
+  ((tile.pixels[kPixel].sums[kVector] = _mm512_castps_si512(
+        scale<kFloatSums>(tile.pixels[kPixel].sums[kVector], multiplier, shift))),
+   ...);
+}
+
+template <bool kFloatSums, int kVectors, int kPixels, int... kVector>
+PYQUANT_INLINE void scale_vectors(Tile<kVectors, kPixels>& tile, const ScalesInMemory& scales,
+                                  Indices<kVector...>) {
+  (scale_vector<kFloatSums, kVector>(tile, scales, Range<kPixels>()), ...);
+}
+
+// The value of number kIndex that a Packer stores together with that of pixel kFirst.
+template <int kFirst, int kIndex, int kVectors, int kPixels>
+PYQUANT_INLINE __m512 value(const Tile<kVectors, kPixels>& tile) {
+  constexpr int kPixel = kFirst + kIndex / kVectors;
+  if constexpr (kVectors == 3 && kIndex == 3) {
+    return _mm512_setzero_ps();
+  } else {
+    return _mm512_castsi512_ps(
+        tile.pixels[kPixel < kPixels ? kPixel : kFirst].sums[kIndex % kVectors]);
+  }
+}
+
+template <int kFirst, int kVectors, int kPixels, PostOp kPostOp>
 PYQUANT_INLINE void store_group(const Tile<kVectors, kPixels>& tile,
-                                const Packer<kVectors, kPostOp>& packer,
-                                const ScalesInMemory& scales, std::uint8_t* y, std::size_t stride,
-                                Indices<kIndex...>) {
+                                const Packer<kVectors, kPostOp>& packer, std::uint8_t* y,
+                                std::size_t stride) {
   constexpr int kGroup = kPixelsInStore<kVectors>;
   constexpr int kCount = kPixels - kFirst < kGroup ? kPixels - kFirst : kGroup;
-  constexpr auto kPixel = [](int pixel) { return pixel < kCount ? kFirst + pixel : kFirst; };
-  const __m512i sums[] = {tile.pixels[kPixel(kIndex / kVectors)].sums[kIndex % kVectors]...};
-  packer.store(sums, scales, kCount, y + kFirst * stride, stride);
+  packer.store({value<kFirst, 0>(tile), value<kFirst, 1>(tile), value<kFirst, 2>(tile),
+                value<kFirst, 3>(tile)},
+               kCount, y + kFirst * stride, stride);
 }
 
 template <PostOp kPostOp, int kVectors, int kPixels, int... kIndex>
 PYQUANT_INLINE void store(const Tile<kVectors, kPixels>& tile, const ConvLayout& layout,
                           const ConvBlock& block, std::uint8_t* y, Indices<kIndex...>) {
   const Packer<kVectors, kPostOp> packer(layout.output, block.channels);
-  const ScalesInMemory scales = {block.multipliers, block.shifts};
-  constexpr int kGroup = kPixelsInStore<kVectors>;
-  (store_group<kIndex * kGroup>(tile, packer, scales, y, layout.output_stride,
-                                Range<kGroup * kVectors>()),
-   ...);
+  (store_group<kIndex * kPixelsInStore<kVectors>>(tile, packer, y, layout.output_stride), ...);
 }
 
 // As they are, for OutputStage::Kind::kInt32.
@@ -144,14 +170,22 @@ __attribute__((noinline)) void store_slowly(const Tile<kVectors, kPixels>& tile,
   }
 }
 
-template <int kVectors, int kPixels>
-__attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock& block,
-                                             const std::uint8_t* x, void* y) {
-  constexpr int kGroups = (kPixels + kPixelsInStore<kVectors> - 1) / kPixelsInStore<kVectors>;
-  Tile<kVectors, kPixels> tile;
-  start(tile, block.offsets, Range<kVectors * kPixels>());
-  const std::int8_t* weights = block.weights;
-  const std::int8_t* next = block.prefetch;
+// The other operands of the next tile: what comes from memory would hold up its stores.
+template <int kPixels>
+PYQUANT_INLINE void fetch_other(const ConvLayout& layout, const std::uint8_t* y) {
+  const std::uint8_t* other =
+      y + layout.output.add.distance + kPixels * static_cast<std::ptrdiff_t>(layout.output_stride);
+  for (int pixel = 0; pixel < kPixels; ++pixel, other += layout.output_stride) {
+    _mm_prefetch(reinterpret_cast<const char*>(other), _MM_HINT_T0);
+  }
+}
+
+// kFetch: whether weights of the next block are fetched, a line in each step. It costs 2 % where
+// the others are in the first-level cache.
+template <bool kFetch, int kVectors, int kPixels>
+PYQUANT_INLINE void multiply(Tile<kVectors, kPixels>& tile, const ConvLayout& layout,
+                             const std::uint8_t* x, const std::int8_t* weights,
+                             const std::int8_t* next) {
   const std::ptrdiff_t stride = layout.pixel_stride;
   Cursor cursor = {x, x, stride, 3 * stride, 5 * stride};
   for (std::size_t tap = 0; tap < layout.tap_count; ++tap) {
@@ -159,17 +193,41 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
     cursor.seventh = cursor.first + 7 * stride;
     for (std::size_t left = layout.steps; left != 0; --left) {
       step(tile, cursor, weights, Range<kPixels>());
-      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-      next += 64;
+      if constexpr (kFetch) {
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+        next += 64;
+      }
       weights += 64 * kVectors;
       cursor.first += 4;
       cursor.seventh += 4;
     }
   }
-  block.prefetch = next < block.prefetch_end ? next : block.weights;
+}
+
+template <int kVectors, int kPixels>
+PYQUANT_INLINE void convolve_tile(const ConvLayout& layout, ConvBlock& block, const std::uint8_t* x,
+                                  void* y) {
+  constexpr int kGroups = (kPixels + kPixelsInStore<kVectors> - 1) / kPixelsInStore<kVectors>;
+  Tile<kVectors, kPixels> tile;
+  start(tile, block.offsets, Range<kVectors * kPixels>());
+  if (layout.output.post_op == PostOp::kAdd) {
+    fetch_other<kPixels>(layout, static_cast<const std::uint8_t*>(y));
+  }
+  if (block.prefetch < block.prefetch_end) {
+    multiply<true>(tile, layout, x, block.weights, block.prefetch);
+    block.prefetch += 64 * layout.tap_count * layout.steps;
+  } else {
+    multiply<false>(tile, layout, x, block.weights, nullptr);
+  }
   // Keeps what follows out of the loop's registers.
   asm volatile("" ::: "memory");
   if (layout.output.kind == OutputStage::Kind::kUInt8) {
+    const ScalesInMemory scales = {block.multipliers, block.shifts};
+    if (scales.float_sums()) {
+      scale_vectors<true>(tile, scales, Range<kVectors>());
+    } else {
+      scale_vectors<false>(tile, scales, Range<kVectors>());
+    }
     // Not with_post_op(): what a lambda captures GCC 12 keeps in memory.
     auto* out = static_cast<std::uint8_t*>(y);
     switch (layout.output.post_op) {
@@ -192,16 +250,29 @@ __attribute__((noinline)) void convolve_tile(const ConvLayout& layout, ConvBlock
   }
 }
 
-using TileFunction = void (*)(const ConvLayout&, ConvBlock&, const std::uint8_t*, void*);
+// Tiles that follow each other.
+template <int kVectors, int kPixels>
+__attribute__((noinline)) void convolve_tiles(const ConvLayout& layout, ConvBlock& block,
+                                              const std::uint8_t* x, void* y, std::size_t tiles) {
+  const std::size_t output_bytes = kPixels * layout.output_stride * layout.output.output_bytes();
+  for (; tiles != 0; --tiles) {
+    convolve_tile<kVectors, kPixels>(layout, block, x, y);
+    x += kPixels * layout.pixel_stride;
+    y = static_cast<char*>(y) + output_bytes;
+  }
+}
+
+using TilesFunction = void (*)(const ConvLayout&, ConvBlock&, const std::uint8_t*, void*,
+                               std::size_t);
 
 template <int kVectors, typename Pixels>
 struct Tiles;
 template <int kVectors, int... kIndex>
 struct Tiles<kVectors, Indices<kIndex...>> {
-  static constexpr TileFunction kFunctions[] = {convolve_tile<kVectors, kIndex + 1>...};
+  static constexpr TilesFunction kFunctions[] = {convolve_tiles<kVectors, kIndex + 1>...};
 };
 
-constexpr const TileFunction* kTiles[] = {
+constexpr const TilesFunction* kTiles[] = {
     Tiles<1, Range<kMaxPixels[0]>>::kFunctions, Tiles<2, Range<kMaxPixels[1]>>::kFunctions,
     Tiles<3, Range<kMaxPixels[2]>>::kFunctions, Tiles<4, Range<kMaxPixels[3]>>::kFunctions};
 
@@ -209,22 +280,23 @@ constexpr const TileFunction* kTiles[] = {
 
 void convolve_block(const ConvLayout& layout, ConvBlock& block, std::size_t rows,
                     std::size_t pixels) {
+  const TilesFunction* functions = kTiles[block.vectors - 1];
+  const auto most = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
+  // Tiles of nearly the same size: a narrow one cannot hide the latency of its multiplications.
+  const std::size_t tiles = (pixels + most - 1) / most;
+  const std::size_t narrow = pixels / tiles;
+  const std::size_t wide_tiles = pixels % tiles;
+  const std::size_t wide_pixels = wide_tiles * (narrow + 1);
+  const std::size_t pixel_bytes = layout.output_stride * layout.output.output_bytes();
   const std::uint8_t* x = block.x;
-  void* y = block.y;
-  const TileFunction* functions = kTiles[block.vectors - 1];
-  const auto largest = static_cast<std::size_t>(kMaxPixels[block.vectors - 1]);
-  const std::size_t size = layout.output.output_bytes();
-  for (; rows != 0; --rows, x += layout.row_stride) {
-    const std::uint8_t* pixel = x;
-    std::size_t left = pixels;
-    // Tiles of nearly the same size: a narrow one cannot hide the latency of its multiplications.
-    for (std::size_t tiles = (pixels + largest - 1) / largest; tiles != 0; --tiles) {
-      const std::size_t count = (left + tiles - 1) / tiles;
-      functions[count - 1](layout, block, pixel, y);
-      pixel += static_cast<std::ptrdiff_t>(count) * layout.pixel_stride;
-      y = static_cast<char*>(y) + count * layout.output_stride * size;
-      left -= count;
+  auto* y = static_cast<char*>(block.y);
+  for (; rows != 0; --rows, x += layout.row_stride, y += pixels * pixel_bytes) {
+    if (wide_tiles != 0) {
+      functions[narrow](layout, block, x, y, wide_tiles);
     }
+    functions[narrow - 1](layout, block,
+                          x + static_cast<std::ptrdiff_t>(wide_pixels) * layout.pixel_stride,
+                          y + wide_pixels * pixel_bytes, tiles - wide_tiles);
   }
 }
 

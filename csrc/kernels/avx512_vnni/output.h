@@ -159,6 +159,13 @@ struct ScalesInMemory {
   PYQUANT_INLINE __m512 shift(int vector) const { return _mm512_load_ps(shifts + 16 * vector); }
 };
 
+// shift: for float_sums only.
+template <bool kFloatSums>
+PYQUANT_INLINE __m512 scale(__m512i accumulator, __m512 multiplier, __m512 shift) {
+  return kFloatSums ? _mm512_fmadd_ps(_mm512_castsi512_ps(accumulator), multiplier, shift)
+                    : _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator), multiplier);
+}
+
 // Stores pixels of kVectors vectors of accumulators as uint8. Sums that fit int32 after scaling
 // saturate in each of the packs, so that only the given bounds are left to clamp to.
 template <int kVectors, PostOp kPostOp>
@@ -181,11 +188,8 @@ struct Packer : PostOpConstants<kPostOp> {
   template <bool kFloatSums, typename Scales>
   static PYQUANT_INLINE __m512 scale(__m512i accumulator, const Scales& scales, int vector) {
     const __m512 multiplier = scales.multiplier(vector);
-    if constexpr (kFloatSums) {
-      return _mm512_fmadd_ps(_mm512_castsi512_ps(accumulator), multiplier, scales.shift(vector));
-    } else {
-      return _mm512_mul_ps(_mm512_cvtepi32_ps(accumulator), multiplier);
-    }
+    return pyquant::avx512_vnni::scale<kFloatSums>(accumulator, multiplier,
+                                                   kFloatSums ? scales.shift(vector) : multiplier);
   }
 
   // Accumulators of kPixelsInStore pixels, scaled.
@@ -221,7 +225,10 @@ struct Packer : PostOpConstants<kPostOp> {
   template <typename Scales>
   PYQUANT_INLINE void store(const __m512i* acc, const Scales& scales, int count, std::uint8_t* y,
                             std::size_t stride) const {
-    const Scaled values = scale(acc, scales);
+    store(scale(acc, scales), count, y, stride);
+  }
+  PYQUANT_INLINE void store(const Scaled& values, int count, std::uint8_t* y,
+                            std::size_t stride) const {
     if constexpr (kVectors == 4) {
       const auto load_other = [&](std::ptrdiff_t distance) {
         return _mm512_maskz_loadu_epi8(channels, y + distance);
