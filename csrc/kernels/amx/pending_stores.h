@@ -4,8 +4,6 @@
 // linkage; see rounding.h in avx2.
 #pragma once
 
-#include <utility>
-
 #include "kernels/amx/tiling.h"
 #include "kernels/avx512_vnni/output.h"
 
@@ -14,36 +12,8 @@ namespace {
 
 using avx512_vnni::Packer;
 using avx512_vnni::PostOp;
-
-// Calls function.operator()<0>() … <kCount - 1>(). GCC unrolls a loop too late to keep the elements
-// of an array in registers.
-template <int kCount, typename Function>
-PYQUANT_INLINE void unrolled(Function function) {
-  [&]<int... kIndices>(std::integer_sequence<int, kIndices...>) __attribute__((always_inline)) {
-    (function.template operator()<kIndices>(), ...);
-  }(std::make_integer_sequence<int, kCount>());
-}
-
-// The constants of a block's vectors.
-template <int kVectors>
-struct ScalesInRegisters {
-  __m512i offsets[kVectors];
-  __m512 multipliers[kVectors], shifts[kVectors];
-  bool floats;
-
-  PYQUANT_INLINE explicit ScalesInRegisters(const ConvBlock& block)
-      : floats(block.shifts != nullptr) {
-    unrolled<kVectors>([&]<int i>() __attribute__((always_inline)) {
-      offsets[i] = _mm512_load_si512(block.offsets + 16 * i);
-      multipliers[i] = _mm512_load_ps(block.multipliers + 16 * i);
-      shifts[i] = floats ? _mm512_load_ps(block.shifts + 16 * i) : _mm512_setzero_ps();
-    });
-  }
-
-  PYQUANT_INLINE bool float_sums() const { return floats; }
-  PYQUANT_INLINE __m512 multiplier(int vector) const { return multipliers[vector]; }
-  PYQUANT_INLINE __m512 shift(int vector) const { return shifts[vector]; }
-};
+using avx512_vnni::ScalesInRegisters;
+using avx512_vnni::unrolled;
 
 // Stores kPixels pixels of OutputStage::Kind::kUInt8.
 template <int kVectors, PostOp kPostOp>
@@ -53,7 +23,7 @@ class StoreBytes {
 
   PYQUANT_INLINE StoreBytes(const ConvLayout& layout, const ConvBlock& block)
       : block_(&block),
-        scales_(block),
+        scales_(block.offsets, block.multipliers, block.shifts),
         packer_(layout.output, block.channels),
         pixel_stride_(layout.output_stride) {}
 
@@ -61,7 +31,7 @@ class StoreBytes {
   PYQUANT_INLINE void use(const ConvBlock& block) {
     if (&block != block_) {
       block_ = &block;
-      scales_ = ScalesInRegisters<kVectors>(block);
+      scales_ = {block.offsets, block.multipliers, block.shifts};
       packer_.set_channels(block.channels);
     }
   }

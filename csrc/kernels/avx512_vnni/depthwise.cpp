@@ -119,12 +119,22 @@ PYQUANT_INLINE void convolve_pixels(const DepthwiseBlock& block,
   }
   if (block.output.kind == OutputStage::Kind::kUInt8) {
     auto* out = static_cast<std::uint8_t*>(y);
+    const ScalesInMemory scales = {block.multipliers, block.shifts};
+    // All pixels before any is stored, so that their constants are loaded once.
+    Scaled values[kRows][kPixels];
+#pragma GCC unroll 4
+    for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 4
+      for (int pixel = 0; pixel < kPixels; ++pixel) {
+        values[row][pixel] = packer.scale(sums.of[pixel][row], scales);
+      }
+    }
 #pragma GCC unroll 4
     for (int row = 0; row < kRows; ++row) {
       if (static_cast<std::size_t>(row) < row_count) {
 #pragma GCC unroll 4
         for (int pixel = 0; pixel < kPixels; ++pixel) {
-          store_strips<0>(block, packer, sums.of[pixel][row],
+          store_strips<0>(block, packer, values[row][pixel],
                           out + static_cast<std::size_t>(row) * block.row_stride +
                               static_cast<std::size_t>(pixel) * block.pixel_stride);
         }

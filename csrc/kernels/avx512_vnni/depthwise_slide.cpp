@@ -102,11 +102,14 @@ PYQUANT_INLINE void multiply(Sums<kRows>& sums, const Quad& column, const std::i
 template <int kStrips, int kRows, PostOp kPostOp>
 PYQUANT_INLINE void store(const DepthwiseBlock& block, const Packer<kBlockVectors, kPostOp>& packer,
                           const Sums<kRows>& sums, std::size_t row_count, std::uint8_t* y) {
-#pragma GCC unroll 2
-  for (std::size_t row = 0; row < kRows; ++row) {
-    if (row < row_count) {
-      store_strips<kStrips>(block, packer, sums.of[row], y + row * block.row_stride);
-    }
+  const ScalesInMemory scales = {block.multipliers, block.shifts};
+  // All rows before any is stored, so that their constants are loaded once.
+  Scaled rows[kRows];
+  rows[0] = packer.scale(sums.of[0], scales);
+  rows[kRows - 1] = packer.scale(sums.of[kRows - 1], scales);
+  store_strips<kStrips>(block, packer, rows[0], y);
+  if (kRows == 2 && row_count == 2) {
+    store_strips<kStrips>(block, packer, rows[1], y + block.row_stride);
   }
 }
 
@@ -116,15 +119,16 @@ void slide_by_two(const DepthwiseBlock& block, const DepthwiseRows& image, std::
                   std::uint8_t* y) {
   const Packer<kBlockVectors, kPostOp> packer(block.output, block.channels);
   Columns<kStrips> columns(image, packer.channels);
+  const ScalesInRegisters<kBlockVectors> scales(block.offsets, block.multipliers, block.shifts);
   const std::int8_t* weights = block.weights;
   Quad shared = columns.next();
   for (; pixels != 0; --pixels) {
-    Sums<1> sums = start<1>(block);
+    Sums<1> sums = {{{scales.offsets[0], scales.offsets[1], scales.offsets[2], scales.offsets[3]}}};
     multiply<0>(sums, shared, weights);
     multiply<1>(sums, columns.next(), weights);
     shared = columns.next();
     multiply<2>(sums, shared, weights);
-    store<kStrips>(block, packer, sums, 1, y);
+    store_strips<kStrips>(block, packer, packer.scale(sums.of[0], scales), y);
     y += block.pixel_stride;
   }
 }

@@ -38,11 +38,10 @@ PYQUANT_INLINE Quad interleave_rows(__m512i a, __m512i b, __m512i c, __m512i d) 
 // Stores one pixel of each strip. kStrips: as many as the block has, or 0 for any number.
 template <int kStrips, PostOp kPostOp>
 PYQUANT_INLINE void store_strips(const DepthwiseBlock& block,
-                                 const Packer<kBlockVectors, kPostOp>& packer, const __m512i* sums,
+                                 const Packer<kBlockVectors, kPostOp>& packer, const Scaled& values,
                                  std::uint8_t* y) {
   const std::size_t strips = kStrips == 0 ? block.strips : kStrips;
-  const ScalesInMemory scales = {block.multipliers, block.shifts};
-  const __m512i bytes = packer.finish(packer.scale(sums, scales), [&](std::ptrdiff_t distance) {
+  const __m512i bytes = packer.finish(values, [&](std::ptrdiff_t distance) {
     const std::uint8_t* other = y + distance;
     return strips == 1   ? load_strips<1>(other, block.strip_stride, packer.channels)
            : strips == 2 ? load_strips<2>(other, block.strip_stride, packer.channels)

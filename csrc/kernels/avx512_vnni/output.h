@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "kernels/avx512_vnni/kernels.h"
 
 #define PYQUANT_INLINE inline __attribute__((always_inline))
@@ -42,9 +44,8 @@ PYQUANT_INLINE Quad round(const Scaled& values) {
           _mm512_cvtps_epi32(values.d)};
 }
 
-// ResidualAdd on values that are scaled but not rounded yet. Small integers become floats, and
-// floats integers, without conversions: of 2^23 + n and 1.5 * 2^23 + x the last bits of the
-// mantissa are n and x rounded half to even.
+// ResidualAdd on values that are scaled but not rounded yet. Bytes become floats without
+// conversions: the last bits of the mantissa of 2^23 + n are n.
 struct ResidualAdder {
   __m512 own_low, own_high, other_zero_point;
   __m512 own_multiplier, other_multiplier;
@@ -77,7 +78,6 @@ struct ResidualAdder {
 
  private:
   static constexpr int kByte = 1 << 23;
-  static constexpr int kInteger = 3 << 22;
 
   PYQUANT_INLINE static __m512 to_float(int value) {
     return _mm512_set1_ps(static_cast<float>(value));
@@ -86,8 +86,8 @@ struct ResidualAdder {
   PYQUANT_INLINE __m512 sum(__m512 own, __m512i other_bytes, __m512i place) const {
     // Clamped to integers first, the same is left as by clamping what is rounded.
     const __m512 clamped = _mm512_min_ps(_mm512_max_ps(own, own_low), own_high);
-    const __m512 integer = to_float(kInteger);
-    const __m512 rounded = _mm512_sub_ps(_mm512_add_ps(clamped, integer), integer);
+    const __m512 rounded =
+        _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512i exponent = _mm512_castps_si512(to_float(kByte));
     const __m512 other = _mm512_castsi512_ps(
         _mm512_mask_shuffle_epi8(exponent, 0x1111111111111111, other_bytes, place));
@@ -159,6 +159,37 @@ struct ScalesInMemory {
   PYQUANT_INLINE __m512 shift(int vector) const { return _mm512_load_ps(shifts + 16 * vector); }
 };
 
+// Calls function.operator()<0>() … <kCount - 1>(). GCC unrolls a loop too late to keep the elements
+// of an array in registers.
+template <int kCount, typename Function>
+PYQUANT_INLINE void unrolled(Function function) {
+  [&]<int... kIndices>(std::integer_sequence<int, kIndices...>) __attribute__((always_inline)) {
+    (function.template operator()<kIndices>(), ...);
+  }(std::make_integer_sequence<int, kCount>());
+}
+
+// The same in registers, and the offsets.
+template <int kVectors>
+struct ScalesInRegisters {
+  __m512i offsets[kVectors];
+  __m512 multipliers[kVectors], shifts[kVectors];
+  bool floats;
+
+  PYQUANT_INLINE ScalesInRegisters(const std::int32_t* block_offsets,
+                                   const float* block_multipliers, const float* block_shifts)
+      : floats(block_shifts != nullptr) {
+    unrolled<kVectors>([&]<int i>() __attribute__((always_inline)) {
+      offsets[i] = _mm512_load_si512(block_offsets + 16 * i);
+      multipliers[i] = _mm512_load_ps(block_multipliers + 16 * i);
+      shifts[i] = floats ? _mm512_load_ps(block_shifts + 16 * i) : _mm512_setzero_ps();
+    });
+  }
+
+  PYQUANT_INLINE bool float_sums() const { return floats; }
+  PYQUANT_INLINE __m512 multiplier(int vector) const { return multipliers[vector]; }
+  PYQUANT_INLINE __m512 shift(int vector) const { return shifts[vector]; }
+};
+
 // shift: for float_sums only.
 template <bool kFloatSums>
 PYQUANT_INLINE __m512 scale(__m512i accumulator, __m512 multiplier, __m512 shift) {
@@ -184,6 +215,12 @@ struct Packer : PostOpConstants<kPostOp> {
   }
 
   PYQUANT_INLINE void set_channels(std::size_t count) { channels = ~__mmask64{0} >> (64 - count); }
+
+  // Whether pixels lie one after the other.
+  PYQUANT_INLINE bool is_dense(std::size_t stride) const {
+    constexpr std::size_t kChannels = 16 * kVectors;
+    return stride == kChannels && channels == ~__mmask64{0} >> (64 - kChannels);
+  }
 
   template <bool kFloatSums, typename Scales>
   static PYQUANT_INLINE __m512 scale(__m512i accumulator, const Scales& scales, int vector) {
@@ -245,23 +282,33 @@ struct Packer : PostOpConstants<kPostOp> {
       _mm512_mask_storeu_epi8(y, channels, _mm512_permutexvar_epi32(together, packed));
     } else if constexpr (kVectors == 2) {
       const auto mask = static_cast<__mmask32>(channels);
+      const bool dense = count == 2 && is_dense(stride);
       const auto load_other = [&](std::ptrdiff_t distance) {
         const std::uint8_t* other = y + distance;
-        const __m256i second =
-            count > 1 ? _mm256_maskz_loadu_epi8(mask, other + stride) : _mm256_setzero_si256();
-        const __m512i both = _mm512_inserti64x4(
-            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8(mask, other)), second, 1);
+        const auto pixel = [&](int i) {
+          return i < count
+                     ? _mm256_maskz_loadu_epi8(mask, other + static_cast<std::size_t>(i) * stride)
+                     : _mm256_setzero_si256();
+        };
+        const __m512i both =
+            dense ? _mm512_loadu_si512(other)
+                  : _mm512_inserti64x4(_mm512_castsi256_si512(pixel(0)), pixel(1), 1);
         return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
       };
       const __m512i packed = finish(values, load_other);
       const __m512i sorted =
           _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
+      if (dense) {
+        _mm512_storeu_si512(y, sorted);
+        return;
+      }
       _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(sorted));
       if (count > 1) {
         _mm256_mask_storeu_epi8(y + stride, mask, _mm512_extracti64x4_epi64(sorted, 1));
       }
     } else {
       const auto mask = static_cast<__mmask16>(channels);
+      const bool dense = count == 4 && is_dense(stride);
       const __m512i transposed =
           _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
       const auto load_other = [&](std::ptrdiff_t distance) {
@@ -271,14 +318,23 @@ struct Packer : PostOpConstants<kPostOp> {
                      ? _mm_maskz_loadu_epi8(mask, other + static_cast<std::size_t>(i) * stride)
                      : _mm_setzero_si128();
         };
-        __m512i all = _mm512_castsi128_si512(pixel(0));
-        all = _mm512_inserti32x4(all, pixel(1), 1);
-        all = _mm512_inserti32x4(all, pixel(2), 2);
-        all = _mm512_inserti32x4(all, pixel(3), 3);
+        __m512i all;
+        if (dense) {
+          all = _mm512_loadu_si512(other);
+        } else {
+          all = _mm512_castsi128_si512(pixel(0));
+          all = _mm512_inserti32x4(all, pixel(1), 1);
+          all = _mm512_inserti32x4(all, pixel(2), 2);
+          all = _mm512_inserti32x4(all, pixel(3), 3);
+        }
         return _mm512_permutexvar_epi32(transposed, all);
       };
       const __m512i packed = finish(values, load_other);
       const __m512i sorted = _mm512_permutexvar_epi32(transposed, packed);
+      if (dense) {
+        _mm512_storeu_si512(y, sorted);
+        return;
+      }
       _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(sorted));
       if (count > 1) {
         _mm_mask_storeu_epi8(y + stride, mask, _mm512_extracti32x4_epi32(sorted, 1));
