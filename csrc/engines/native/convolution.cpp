@@ -167,22 +167,15 @@ class BoundConvolution final : public BoundKernel {
 
   void plan_layout(std::size_t output_stride) {
     const Window& window = layer_.window;
-    const std::int64_t pixel_bytes = reading_ == Reading::kInPlace
-                                         ? images_.pixel_stride
-                                         : layer_.in_channels * layer_.input_bytes();
-    row_bytes_ =
-        pixel_bytes * (reading_ == Reading::kCopiedRows ? images_.row_pixels() : images_.in_w);
-    if (reading_ == Reading::kColumns) {
-      outside_ = outside_row(images_);
-      row_bytes_ = images_.row_pixels() * window.kernel_h * layer_.in_channels;
-    }
     layout_.steps = weights_.steps();
-    layout_.pixel_stride = window.stride_w * pixel_bytes;
-    layout_.row_stride = window.stride_h * row_bytes_;
     layout_.output_stride = output_stride;
     layout_.output = layer_.output;
+    const std::int64_t input_bytes = layer_.in_channels * layer_.input_bytes();
     if (reading_ == Reading::kColumns) {
-      layout_.pixel_stride *= window.kernel_h;
+      outside_ = outside_row(images_.in_w * input_bytes, images_.zero_point);
+      const std::int64_t column_bytes = window.kernel_h * input_bytes;
+      row_bytes_ = images_.row_pixels() * column_bytes;
+      layout_.pixel_stride = window.stride_w * column_bytes;
       layout_.row_stride = row_bytes_;
       taps_.push_back(0);
     } else if (reading_ == Reading::kGathered) {
@@ -191,10 +184,15 @@ class BoundConvolution final : public BoundKernel {
       layout_.pixel_stride = static_cast<std::ptrdiff_t>(4 * layout_.steps);
       taps_.push_back(0);
     } else {
-      const bool rows = weights_.runs() == PackedWeights::Runs::kRows;
+      const bool in_place = reading_ == Reading::kInPlace;
+      const bool copied_rows = reading_ == Reading::kCopiedRows;
+      const std::int64_t pixel_bytes = in_place ? images_.pixel_stride : input_bytes;
+      row_bytes_ = pixel_bytes * (copied_rows ? images_.row_pixels() : images_.in_w);
+      layout_.pixel_stride = window.stride_w * pixel_bytes;
+      layout_.row_stride = window.stride_h * row_bytes_;
       for (std::int64_t run = 0; run < weights_.run_count(); ++run) {
-        const std::int64_t kh = rows ? run : run / window.kernel_w;
-        const std::int64_t kw = rows ? 0 : run % window.kernel_w;
+        const std::int64_t kh = run * weights_.run_pixels() / window.kernel_w;
+        const std::int64_t kw = run * weights_.run_pixels() % window.kernel_w;
         taps_.push_back(kh * window.dilation_h * row_bytes_ + kw * window.dilation_w * pixel_bytes);
       }
     }
@@ -287,11 +285,10 @@ class BoundConvolution final : public BoundKernel {
                   copy);
       return;
     }
-    gather(
-        images_,
-        {weights_.runs() == PackedWeights::Runs::kRows, weights_.run_count(), weights_.run_inputs(),
-         static_cast<std::int64_t>(weights_.steps() * layer_.geometry().step_inputs)},
-        x, pixels, copy);
+    gather(images_,
+           {weights_.run_count(), weights_.run_pixels(), weights_.run_inputs(),
+            static_cast<std::int64_t>(weights_.steps() * layer_.geometry().step_inputs)},
+           x, pixels, copy);
   }
 
   // blocks: to be filled with those from `first` on.

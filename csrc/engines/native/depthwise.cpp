@@ -8,6 +8,7 @@
 
 #include "engines/native/convolution.h"
 #include "engines/native/divide_up.h"
+#include "engines/native/input_copy.h"
 #include "engines/native/post_ops.h"
 #include "engines/native/weight_memory.h"
 #include "runtime/aligned_buffer.h"
@@ -156,8 +157,7 @@ class BoundDepthwise final : public BoundKernel {
     const std::int64_t columns = (pixels_ - 1) * window.stride_w + window_columns;
     thread_bytes_ = static_cast<std::size_t>(columns * column_bytes);
     scratch_bytes_ = thread_bytes_ * static_cast<std::size_t>(threads);
-    outside_.assign(static_cast<std::size_t>(x_[2] * x_.pixel_stride),
-                    static_cast<std::uint8_t>(layer_.input_zero_point));
+    outside_ = outside_row(x_[2] * x_.pixel_stride, layer_.input_zero_point);
     row_count_ = static_cast<std::size_t>(prepared.groups() * prepared.group_rows());
     rows_.resize(row_count_ * static_cast<std::size_t>(threads));
     for (std::size_t i = 0; i < prepared.blocks().size(); ++i) {

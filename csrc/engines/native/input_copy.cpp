@@ -52,9 +52,9 @@ void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Inpu
   }
 }
 
-std::vector<std::uint8_t> outside_row(const ConvImages& images) {
-  return std::vector<std::uint8_t>(static_cast<std::size_t>(images.in_w * images.channels + kSlack),
-                                   static_cast<std::uint8_t>(images.zero_point));
+std::vector<std::uint8_t> outside_row(std::int64_t row_bytes, std::int32_t zero_point) {
+  return std::vector<std::uint8_t>(static_cast<std::size_t>(row_bytes + kSlack),
+                                   static_cast<std::uint8_t>(zero_point));
 }
 
 void gather_columns(const ConvImages& images, const KernelTable& kernels, const std::uint8_t* x,
@@ -94,10 +94,10 @@ void gather(const ConvImages& images, const RunLayout& layout, const std::uint8_
     const std::int64_t row = pixel / images.out_w % images.out_h * window.stride_h - window.pad_top;
     const std::int64_t image = pixel / images.out_w / images.out_h;
     for (std::int64_t run = 0; run < layout.runs; ++run, target += layout.padded_inputs) {
-      const std::int64_t kh = layout.rows ? run : run / window.kernel_w;
-      const std::int64_t kw = layout.rows ? 0 : run % window.kernel_w;
+      const std::int64_t kh = run * layout.pixels / window.kernel_w;
+      const std::int64_t kw = run * layout.pixels % window.kernel_w;
       copy_part_of_row(images, x, image, row + kh * window.dilation_h,
-                       column + kw * window.dilation_w, layout.rows ? window.kernel_w : 1, target);
+                       column + kw * window.dilation_w, layout.pixels, target);
       std::fill(target + layout.inputs, target + layout.padded_inputs, Input{0});
     }
   }

@@ -41,19 +41,18 @@ Input* copy_pixels(const ConvImages& images, const std::uint8_t* x, std::int64_t
 template <typename Input>
 void copy_rows(const ConvImages& images, const std::uint8_t* x, Range rows, Input* target);
 
-// A row of the image, of zero points, with what gather_columns may read behind it.
-std::vector<std::uint8_t> outside_row(const ConvImages& images);
+// A row of zero points, with what gather_columns may read behind it.
+std::vector<std::uint8_t> outside_row(std::int64_t row_bytes, std::int32_t zero_point);
 
 // Copies for each of some output rows the input rows under it, [column][kernel_h][channels], with
-// zero points for what is outside the image. outside: outside_row(images).
+// zero points for what is outside the image. outside: an outside_row() as long as the image's.
 void gather_columns(const ConvImages& images, const KernelTable& kernels, const std::uint8_t* x,
                     const std::uint8_t* outside, Range rows, std::uint8_t* target);
 
-// How the inputs of a pixel are laid out in `gather`: the window's rows, or its single pixels, each
-// padded to whole steps of the kernel.
+// How the inputs of a pixel are laid out in `gather`: runs of the window's pixels, which are its
+// rows or single, each padded to whole steps of the kernel.
 struct RunLayout {
-  bool rows;
-  std::int64_t runs, inputs, padded_inputs;
+  std::int64_t runs, pixels, inputs, padded_inputs;
 };
 
 // Copies all inputs of each of some output pixels (counted over all images) to one place.

@@ -51,20 +51,30 @@ PackedWeights::Runs choose_runs(const ConvLayer& layer, std::int64_t members) {
                                                : PackedWeights::Runs::kPixels;
 }
 
+std::int64_t pixels_of(PackedWeights::Runs runs, const ConvLayer& layer) {
+  switch (runs) {
+    case PackedWeights::Runs::kPixels:
+      return 1;
+    case PackedWeights::Runs::kRows:
+      return layer.window.kernel_w;
+    case PackedWeights::Runs::kWindow:
+      return layer.kernel_pixels();
+  }
+  return 0;
+}
+
 }  // namespace
 
 PackedWeights::PackedWeights(const ConvLayer& layer)
     : members_(merged_members(layer)),
       step_inputs_(static_cast<std::int64_t>(layer.geometry().step_inputs)),
       runs_(choose_runs(layer, members_)),
+      run_pixels_(pixels_of(runs_, layer)),
+      run_count_(layer.kernel_pixels() / run_pixels_),
+      run_inputs_(run_pixels_ * members_ * layer.group_in()),
       float_sums_(layer.output.float_sums) {
   const std::int64_t merged_in = members_ * layer.group_in();
   const std::int64_t merged_out = members_ * layer.group_out();
-  const std::int64_t run_pixels = runs_ == Runs::kWindow ? layer.kernel_pixels()
-                                  : runs_ == Runs::kRows ? layer.window.kernel_w
-                                                         : 1;
-  run_inputs_ = merged_in * run_pixels;
-  run_count_ = layer.kernel_pixels() / run_pixels;
   steps_ = static_cast<std::size_t>(divide_up(run_inputs_, step_inputs_));
   if (runs_ == Runs::kWindow) {
     // Gathered inputs have room for equal parts.
@@ -110,14 +120,12 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
         channel / layer.group_out() * layer.group_in() - block.first_input;
     for (std::int64_t kh = 0; kh < layer.window.kernel_h; ++kh) {
       for (std::int64_t kw = 0; kw < layer.window.kernel_w; ++kw) {
-        // Which pixel of which run.
-        const std::int64_t run = runs_ == Runs::kWindow ? 0
-                                 : runs_ == Runs::kRows ? kh
-                                                        : kh * layer.window.kernel_w + kw;
-        const std::int64_t pixel = runs_ == Runs::kWindow ? kw * layer.window.kernel_h + kh
-                                   : runs_ == Runs::kRows ? kw
-                                                          : 0;
-        const std::int64_t begin = pixel * members_ * layer.group_in() + group_first;
+        // Which pixel of the window, in the order of the runs.
+        const std::int64_t pixel = runs_ == Runs::kWindow
+                                       ? kw * layer.window.kernel_h + kh
+                                       : kh * layer.window.kernel_w + kw;
+        const std::int64_t run = pixel / run_pixels_;
+        const std::int64_t begin = pixel % run_pixels_ * members_ * layer.group_in() + group_first;
         std::int64_t in = 0;
         if (static_cast<std::size_t>(begin) % kInputs == 0) {
           // Whole steps.

@@ -35,6 +35,7 @@ class PackedWeights {
   const std::vector<WeightBlock>& blocks() const { return blocks_; }
   std::int64_t run_inputs() const { return run_inputs_; }
   std::int64_t run_count() const { return run_count_; }
+  std::int64_t run_pixels() const { return run_pixels_; }  // of the window
   Runs runs() const { return runs_; }
   // A run holds all input channels.
   bool one_group() const { return blocks_.back().first_input == 0; }
@@ -57,7 +58,7 @@ class PackedWeights {
   std::int64_t members_ = 1;  // groups that are merged into one
   std::int64_t step_inputs_;
   Runs runs_;
-  std::int64_t run_inputs_ = 0, run_count_ = 0;
+  std::int64_t run_pixels_, run_count_, run_inputs_;
   std::size_t steps_ = 0;
   std::vector<WeightBlock> blocks_;
   bool float_sums_;
