@@ -121,9 +121,8 @@ void PackedWeights::pack(const ConvLayer& layer, const WeightBlock& block) {
     for (std::int64_t kh = 0; kh < layer.window.kernel_h; ++kh) {
       for (std::int64_t kw = 0; kw < layer.window.kernel_w; ++kw) {
         // Which pixel of the window, in the order of the runs.
-        const std::int64_t pixel = runs_ == Runs::kWindow
-                                       ? kw * layer.window.kernel_h + kh
-                                       : kh * layer.window.kernel_w + kw;
+        const std::int64_t pixel = runs_ == Runs::kWindow ? kw * layer.window.kernel_h + kh
+                                                          : kh * layer.window.kernel_w + kw;
         const std::int64_t run = pixel / run_pixels_;
         const std::int64_t begin = pixel % run_pixels_ * members_ * layer.group_in() + group_first;
         std::int64_t in = 0;
