@@ -62,7 +62,7 @@ struct ConvBlock {
   std::size_t vectors, channels;  // channels <= vector_channels * vectors are stored
 
   // The weights that the next block reads: fetched into the cache while this one multiplies. A
-  // kernel may advance `prefetch`, up to `prefetch_end`.
+  // kernel may advance `prefetch`; from `prefetch_end` on, nothing is left.
   const std::int8_t* prefetch;
   const std::int8_t* prefetch_end;
 

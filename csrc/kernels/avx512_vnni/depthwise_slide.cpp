@@ -73,16 +73,12 @@ struct Sums {
   __m512i of[kRows][kBlockVectors];
 };
 
-template <int kRows>
-PYQUANT_INLINE Sums<kRows> start(const DepthwiseBlock& block) {
-  Sums<kRows> sums;
-  sums.of[0][0] = load<0>(block.offsets);
-  sums.of[0][1] = load<64>(block.offsets);
-  sums.of[0][2] = load<128>(block.offsets);
-  sums.of[0][3] = load<192>(block.offsets);
-  for (std::size_t i = 0; i < (kRows - 1) * kBlockVectors; ++i) {
-    sums.of[1 + i / kBlockVectors][i % kBlockVectors] = sums.of[0][i % kBlockVectors];
-  }
+PYQUANT_INLINE Sums<2> start_rows(const DepthwiseBlock& block) {
+  Sums<2> sums;
+  sums.of[0][0] = sums.of[1][0] = load<0>(block.offsets);
+  sums.of[0][1] = sums.of[1][1] = load<64>(block.offsets);
+  sums.of[0][2] = sums.of[1][2] = load<128>(block.offsets);
+  sums.of[0][3] = sums.of[1][3] = load<192>(block.offsets);
   return sums;
 }
 
@@ -99,17 +95,17 @@ PYQUANT_INLINE void multiply(Sums<kRows>& sums, const Quad& column, const std::i
   }
 }
 
-template <int kStrips, int kRows, PostOp kPostOp>
-PYQUANT_INLINE void store(const DepthwiseBlock& block, const Packer<kBlockVectors, kPostOp>& packer,
-                          const Sums<kRows>& sums, std::size_t row_count, std::uint8_t* y) {
+template <int kStrips, PostOp kPostOp>
+PYQUANT_INLINE void store_rows(const DepthwiseBlock& block,
+                               const Packer<kBlockVectors, kPostOp>& packer, const Sums<2>& sums,
+                               std::size_t row_count, std::uint8_t* y) {
   const ScalesInMemory scales = {block.multipliers, block.shifts};
-  // All rows before any is stored, so that their constants are loaded once.
-  Scaled rows[kRows];
-  rows[0] = packer.scale(sums.of[0], scales);
-  rows[kRows - 1] = packer.scale(sums.of[kRows - 1], scales);
-  store_strips<kStrips>(block, packer, rows[0], y);
-  if (kRows == 2 && row_count == 2) {
-    store_strips<kStrips>(block, packer, rows[1], y + block.row_stride);
+  // Both before any is stored, so that their constants are loaded once.
+  const Scaled first = packer.scale(sums.of[0], scales);
+  const Scaled second = packer.scale(sums.of[1], scales);
+  store_strips<kStrips>(block, packer, first, y);
+  if (row_count == 2) {
+    store_strips<kStrips>(block, packer, second, y + block.row_stride);
   }
 }
 
@@ -142,11 +138,11 @@ void slide_by_one(const DepthwiseBlock& block, const DepthwiseRows& image, std::
   Columns<kStrips> columns(image, packer.channels);
   const std::int8_t* weights = block.weights;
   Sums<2> windows[kTaps];
-  windows[0] = start<2>(block);
+  windows[0] = start_rows(block);
   multiply<0>(windows[0], columns.next(), weights);
   {
     const Quad quad = columns.next();
-    windows[1] = start<2>(block);
+    windows[1] = start_rows(block);
     multiply<1>(windows[0], quad, weights);
     multiply<0>(windows[1], quad, weights);
   }
@@ -154,10 +150,10 @@ void slide_by_one(const DepthwiseBlock& block, const DepthwiseRows& image, std::
                            __attribute__((always_inline)) {
                              const Quad quad = columns.next();
                              multiply<2>(last, quad, weights);
-                             first = start<2>(block);
+                             first = start_rows(block);
                              multiply<1>(second, quad, weights);
                              multiply<0>(first, quad, weights);
-                             store<kStrips>(block, packer, last, row_count, y);
+                             store_rows<kStrips>(block, packer, last, row_count, y);
                              y += block.pixel_stride;
                            };
   for (; pixels >= kTaps; pixels -= kTaps) {
